@@ -1,0 +1,102 @@
+"""The C module (native/module.c): codec, containers, cache and read path. See native/zipfs.h for the contracts.
+
+Every call that codes, decodes or reads drops the GIL. Buffers are any contiguous object with the buffer protocol. Failures raise `NativeError`
+subclasses: `OSError` where the system failed, `MemoryError`, `ValueError` for wrong arguments, and `FormatError` with `status` (a name of
+docs/format.md, "BAD_MAGIC") where a container breaks a rule.
+"""
+
+from typing import Any, NamedTuple
+
+Buffer = bytes | bytearray | memoryview | Any
+
+class FormatError(Exception):
+    """A container breaks a rule of docs/format.md: args are (status, message). zipfs.errors.FormatError derives from it. Attribute: status."""
+
+    status: str
+
+def kernel() -> str:
+    """Name of the kernel in use; RuntimeError when ZIPFS_KERNEL demands one that cannot be had."""
+
+def hash(data: Buffer, seed: int = 0) -> int:
+    """XXH3-64."""
+
+LAYOUTS: dict[str, int]
+"""Layout ids by name, docs/format.md section 4.1, and GUESS."""
+
+class Codec:
+    """Scratch memory for one thread at a time (RuntimeError when used by two at once)."""
+
+    def __init__(self, chunk_log2: int = 18) -> None: ...
+    def encode(
+        self, src: Buffer, number: int, segments: Buffer, level: int, dst: Buffer
+    ) -> list[tuple[int, int, int, int]]:
+        """Encodes the consecutive chunks that src holds, the first of them chunk `number`; src must end at a chunk's or the file's end.
+
+        segments: packed struct zipfs_segment records (`<QQII`, last word zero), sorted; dst: at least len(src) bytes, receives
+        the payloads packed. Returns (stored_size, kind, stored_hash, plain_hash) per chunk. Each chunk was decoded again and compared.
+        """
+    def decode(self, payload: Buffer, number: int, entry: tuple[int, int, int, int], dst: Buffer) -> None:
+        """Decodes one chunk into dst, whose length must be the chunk's plain size."""
+
+def chunk_runs(payload: Buffer, plain_size: int) -> list[tuple[int, int, int, int]]:
+    """(layout, phase, plain_size, stored_size) of each run of a payload of kind runs."""
+
+def header_parse(data: Buffer, file_size: int) -> dict[str, Any]:
+    """The fields of struct zipfs_header by name (sha256: bytes or None)."""
+
+def header_write(fields: dict[str, Any]) -> bytes:
+    """The inverse: 256 bytes."""
+
+class Reader:
+    """An open container, without a cache. Threads may share it. Context manager."""
+
+    def __init__(self, fd: int) -> None:
+        """Duplicates fd; header and root are read and checked."""
+    header: dict[str, Any]
+    def entry(self, number: int) -> tuple[int, tuple[int, int, int, int]]:
+        """(offset, entry)"""
+    def read_chunk(self, codec: Codec, number: int, dst: Buffer, check_plain: bool = False) -> None: ...
+    def check_chunk(self, codec: Codec, number: int) -> None:
+        """Checks the payload's stored_hash."""
+    def close(self) -> None: ...
+
+class Cache:
+    """Decoded chunks, LRU by bytes, for Files."""
+
+    def __init__(self, budget: int, jobs: int = 0) -> None: ...
+    def stats(self) -> dict[str, int]: ...
+
+class File:
+    """A container (decoded) or another file (passed through), read through a Cache. Threads may share it. Context manager."""
+
+    def __init__(self, cache: Cache, fd: int, name: str | bytes, plain: bool = False) -> None:
+        """Takes ownership of fd once it returns."""
+    size: int
+    header: dict[str, Any] | None
+    def pread(self, size: int, offset: int) -> bytes: ...
+    def pread_into(self, dst: Buffer, offset: int) -> int: ...
+    def handle(self) -> int:
+        """Address for fuse_file_info.fh, with one reference that release() returns."""
+    def close(self) -> None: ...
+
+def release(handle: int) -> None:
+    """Gives back a reference made by File.handle()."""
+
+def fuse_read_address(libfuse_major: int) -> int:
+    """Address of the C read operation for libfuse 2 or 3."""
+
+def open_beneath(dir_fd: int, path: bytes, flags: int) -> int:
+    """openat2 beneath dir_fd without symlinks; OSError."""
+
+def log_to_fd(fd: int) -> None:
+    """Where damage is told; -1 for syslog."""
+
+def log(line: str | bytes) -> None: ...
+def tune_malloc() -> None:
+    """For a daemon: keep freed reply buffers of up to 64 MiB on the heap instead of mapping each anew (page faults cost more than decoding)."""
+
+def zstd_compress(data: Buffer) -> bytes:
+    """One frame in the form of docs/format.md section 4.2 (coding ZSTD), level 3."""
+
+def zstd_decompress(frame: Buffer, size: int) -> bytes:
+    """The inverse; FormatError BAD_ZSTD when the frame does not hold exactly size bytes."""
