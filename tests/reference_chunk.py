@@ -1,0 +1,234 @@
+"""The second decoder, part one: sections 1, 4 and 5 of docs/format.md, from a chunk's payload to its plain bytes. See reference.py."""
+
+import struct
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+import xxhash
+import zstandard
+
+
+# ---- 1. conventions ----------------------------------------------------------------------------------------------
+
+
+class Rejected(Exception):
+    """A container breaks a rule. `status` is the name in docs/format.md; args are (status, message)."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(status, message)
+        self.status = status
+
+
+def reject(status: str, message: str) -> NoReturn:
+    raise Rejected(status, message)
+
+
+def require(condition: bool, status: str, message: str) -> None:
+    if not condition:
+        reject(status, message)
+
+
+def require_zero(reserved: bytes, where: str) -> None:
+    require(not any(reserved), "RESERVED_NOT_ZERO", f"reserved bytes of the {where} are not 0")
+
+
+def xxh3(data: bytes, seed: int) -> int:
+    return xxhash.xxh3_64_intdigest(data, seed)
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+# ---- 4. chunk payload of kind runs -------------------------------------------------------------------------------
+
+STORED, RUNS = 0, 1
+MAX_RUNS = 64
+RAW, CONST, RANS, ZSTD = 0, 1, 2, 3
+
+
+class Layout(NamedTuple):
+    name: str
+    width: int
+    float_bits: tuple[int, int] | None
+    """(E, M) of floats."""
+    fields: tuple[int, ...]
+    """Bits of each field, the most significant first."""
+
+
+LAYOUTS = {
+    0: Layout("BYTES", 1, None, (8,)),
+    1: Layout("BF16", 2, (8, 7), (8, 8)),
+    2: Layout("F16", 2, (5, 10), (5, 3, 8)),
+    3: Layout("F32", 4, (8, 23), (8, 8, 8, 8)),
+    4: Layout("F64", 8, (11, 52), (3, 8, 5, 8, 8, 8, 8, 8, 8)),
+    5: Layout("F8_E4M3", 1, (4, 3), (4, 4)),
+    6: Layout("F8_E5M2", 1, (5, 2), (5, 3)),
+    7: Layout("I16", 2, None, (8,) * 2),
+    8: Layout("I32", 4, None, (8,) * 4),
+    9: Layout("I64", 8, None, (8,) * 8),
+}
+COPY, XOR = 240, 241
+
+
+class Run(NamedTuple):
+    layout: int
+    phase: int
+    plain_size: int
+    stored_size: int
+
+
+def parse_runs(payload: bytes, plain_size: int) -> list[Run]:
+    require(len(payload) >= 4, "BAD_RUNS", "payload without a run count")
+    num_runs = payload[0]
+    require(1 <= num_runs <= MAX_RUNS, "BAD_RUNS", f"{num_runs} runs")
+    require_zero(payload[1:4], "payload")
+    require(len(payload) >= 4 + 12 * num_runs, "BAD_RUNS", "payload shorter than its run records")
+    runs = []
+    for layout, phase, zero, run_plain, run_stored in struct.iter_unpack("<BB2sII", payload[4 : 4 + 12 * num_runs]):
+        require(layout not in (COPY, XOR), "UNKNOWN_FEATURE", "a run that refers to another container")
+        require(layout in LAYOUTS, "UNKNOWN_LAYOUT", f"layout {layout}")
+        require_zero(zero, "run record")
+        width = LAYOUTS[layout].width
+        require(phase < width, "BAD_RUNS", f"phase {phase} of elements of {width} bytes")
+        require(run_plain >= phase + width, "BAD_RUNS", "a run without an element")
+        runs.append(Run(layout, phase, run_plain, run_stored))
+    require(sum(run.plain_size for run in runs) == plain_size, "BAD_RUNS", "runs do not add up to the chunk")
+    stored = 4 + 12 * num_runs + sum(run.stored_size for run in runs)
+    require(stored == len(payload), "BAD_RUNS", "runs do not add up to the payload")
+    return runs
+
+
+def decode_chunk(payload: bytes, kind: int, plain_size: int) -> bytes:
+    """Returns the plain bytes of a chunk; hashes are the caller's."""
+    if kind == STORED:
+        return payload
+    runs = parse_runs(payload, plain_size)
+    plain = []
+    start = 4 + 12 * len(runs)
+    for run in runs:
+        plain.append(decode_run(run, payload[start : start + run.stored_size]))
+        start += run.stored_size
+    return b"".join(plain)
+
+
+def decode_run(run: Run, data: bytes) -> bytes:
+    layout = LAYOUTS[run.layout]
+    n = (run.plain_size - run.phase) // layout.width
+    tail_size = run.plain_size - run.phase - n * layout.width
+    records = run.phase + tail_size
+    start = records + 8 * len(layout.fields)
+    require(start <= len(data), "BAD_RUNS", "a run shorter than its plane records")
+    planes = list(struct.iter_unpack("<B3sI", data[records:start]))
+    require(start + sum(size for _, _, size in planes) == len(data), "BAD_RUNS", "planes do not fill the run")
+    fields = []
+    for bits, (coding, zero, size) in zip(layout.fields, planes, strict=True):
+        require_zero(zero, "plane record")
+        fields.append(decode_plane(coding, data[start : start + size], n, bits))
+        start += size
+    elements = join_fields(layout, fields).astype(f"<u{layout.width}").tobytes()
+    return data[: run.phase] + elements + data[run.phase : records]
+
+
+def join_fields(layout: Layout, fields: list[np.ndarray]) -> np.ndarray:
+    """Puts the fields together and the sign back on top; uint64."""
+    y = np.zeros(len(fields[0]), np.uint64)
+    for bits, values in zip(layout.fields, fields, strict=True):
+        y = y << np.uint64(bits) | values.astype(np.uint64)
+    if layout.float_bits is None:
+        return y
+    e, m = map(np.uint64, layout.float_bits)
+    one = np.uint64(1)
+    exponent, sign, mantissa = y >> (m + one), y >> m & one, y & ((one << m) - one)
+    return sign << (e + m) | exponent << m | mantissa
+
+
+def decode_plane(coding: int, data: bytes, n: int, bits: int) -> np.ndarray:
+    """Returns the n values of a plane, uint8."""
+    if coding == RAW:
+        return decode_raw(data, n, bits)
+    if coding == CONST:
+        require(len(data) == 1, "BAD_PLANE", f"a constant of {len(data)} bytes")
+        require(data[0] >> bits == 0, "BAD_PLANE", f"{data[0]} in a field of {bits} bits")
+        return np.full(n, data[0], np.uint8)
+    if coding == RANS:
+        return decode_rans(data, n, bits)
+    if coding == ZSTD:
+        require(bits == 8, "BAD_ZSTD", f"zstd in a field of {bits} bits")
+        return np.frombuffer(decode_zstd(data, n), np.uint8)
+    reject("UNKNOWN_CODING", f"coding {coding}")
+
+
+def decode_raw(data: bytes, n: int, bits: int) -> np.ndarray:
+    require(len(data) == ceil_div(n * bits, 8), "BAD_PLANE", f"{len(data)} bytes for {n} values of {bits} bits")
+    flat = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    require_zero(flat[n * bits :].tobytes(), "raw plane")
+    return np.packbits(flat[: n * bits].reshape(n, bits), axis=1, bitorder="little")[:, 0]
+
+
+def decode_zstd(frame: bytes, size: int) -> bytes:
+    """One frame in the form of the coding ZSTD (RFC 8878, section 3.1.1.1), of exactly `size` bytes of content."""
+    require(len(frame) >= 6 and frame[:4] == b"\x28\xb5\x2f\xfd", "BAD_ZSTD", "no zstd frame")
+    descriptor = frame[4]
+    require(descriptor & 0x20 != 0, "BAD_ZSTD", "Single_Segment_flag is clear")
+    require(descriptor & 0x07 == 0, "BAD_ZSTD", "a checksum or a dictionary id")
+    width = (1, 2, 4, 8)[descriptor >> 6]
+    require(len(frame) >= 5 + width, "BAD_ZSTD", "a frame header cut short")
+    content_size = int.from_bytes(frame[5 : 5 + width], "little") + (256 if width == 2 else 0)
+    require(content_size == size, "BAD_ZSTD", f"{content_size} bytes of content instead of {size}")
+    try:
+        plain = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        reject("BAD_ZSTD", str(error))
+    require(len(plain) == size, "BAD_ZSTD", f"{len(plain)} bytes instead of {size}")
+    return plain
+
+
+# ---- 5. the RANS coding ------------------------------------------------------------------------------------------
+
+LANES = 128
+
+
+def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
+    require(len(data) >= 12, "BAD_PLANE", "an RANS plane without a header")
+    k, has_escape, zero, coded_size, num_escapes = struct.unpack_from("<BB2sII", data)
+    require(2 <= k <= 64, "BAD_RANS", f"{k} symbols")
+    require(has_escape <= 1, "BAD_RANS", f"has_escape {has_escape}")
+    require_zero(zero, "RANS header")
+    require(num_escapes <= (n if has_escape else 0), "BAD_RANS", f"{num_escapes} escapes")
+    require(len(data) == 268 + 2 * k + coded_size + num_escapes, "BAD_PLANE", "sizes do not fill the plane")
+    freq, value = (np.frombuffer(data, np.uint8, k, at).astype(np.uint32) for at in (12, 12 + k))
+    require(bool(np.all(freq >= 1)) and int(freq.sum()) == 256, "BAD_RANS", "frequencies do not make 256")
+    require(not np.any(value >> bits), "BAD_RANS", f"a symbol wider than {bits} bits")
+    require(not has_escape or value[-1] == 0, "BAD_RANS", "the escape has a value")
+    states = np.frombuffer(data, "<u2", LANES, 12 + 2 * k).astype(np.uint32)
+    require(bool(np.all(states >= 256)), "BAD_RANS", "a state under 256")
+    coded = np.frombuffer(data, np.uint8, coded_size, 268 + 2 * k).astype(np.uint32)
+    escapes = np.frombuffer(data, np.uint8, num_escapes, len(data) - num_escapes)
+    require(not np.any(escapes >> bits), "BAD_RANS", f"an escape wider than {bits} bits")
+    symbols = rans_symbols(freq, states, coded, ceil_div(n, LANES)).reshape(-1)[:n]
+    plain = value.astype(np.uint8)[symbols]
+    if has_escape:
+        escaped = symbols == k - 1
+        require(int(escaped.sum()) == num_escapes, "BAD_RANS", f"{int(escaped.sum())} escapes, not {num_escapes}")
+        plain[escaped] = escapes
+    return plain
+
+
+def rans_symbols(freq: np.ndarray, x: np.ndarray, coded: np.ndarray, num_groups: int) -> np.ndarray:
+    """The steps of section 5, all lanes of a group at once: a group's lanes take their bytes in ascending order. Shape (num_groups, 128)."""
+    start = np.cumsum(freq) - freq
+    of_slot = np.repeat(np.arange(len(freq)), freq)
+    freq_of_slot, offset_of_slot = freq[of_slot], np.arange(256, dtype=np.uint32) - start[of_slot]
+    slots = np.empty((num_groups, LANES), np.uint8)
+    used = 0
+    for group in range(num_groups):
+        slot = slots[group] = x & 255
+        x = freq_of_slot[slot] * (x >> 8) + offset_of_slot[slot]
+        needy = np.flatnonzero(x < 256)
+        require(used + len(needy) <= len(coded), "BAD_RANS", "out of coded bytes")
+        x[needy] = x[needy] << 8 | coded[used : used + len(needy)]
+        used += len(needy)
+    require(used == len(coded), "BAD_RANS", f"{len(coded) - used} coded bytes left")
+    require(bool(np.all(x == 256)), "BAD_RANS", "a state that does not end at 256")
+    return of_slot[slots]
