@@ -136,7 +136,7 @@ def test_rans_value_twice():
     check(coded(run(0, values.tobytes(), [rans(values, ([100, 156], [9, 9], 0)).plane()]), ZEROS))
 
 
-# The example of docs/format.md section 5.1, by hand. Two bytes of head and tail around 130 elements BF16, all -1.0 (BF 80: sign 1,
+# The example of docs/format.md section 5.1, by hand. Head and tail of a byte each around 130 elements BF16, all -1.0 (BF 80: sign 1,
 # exponent 7F, mantissa 00) but element 0 = -2.0 (C0 00: exponent 80) and element 129 = -2^-15 (B8 00: exponent 70).
 # Field 0 is the exponent: symbols 7F with frequency 254 (start 0), 80 with 1 (start 254), the escape with 1 (start 255).
 # Backwards from element 255 (127 lanes 2..127 with symbol 0 throughout):
