@@ -1,24 +1,51 @@
 /*
  * The kernel interface: the inner loops of the codec as a table of functions. cpu.c chooses one table per process; all tables
- * give the same results, bit for bit. Portable code (plane.c, run.c, ...) calls loops through the table only.
+ * give the same results, bit for bit. Portable code (plane.c, run.c, ...) reaches loops through the table only.
+ *
+ * "Values" are the fields of consecutive elements, one per byte. No function reads or writes beyond what its counts say.
  */
 #ifndef ZIPFS_KERNELS_H
 #define ZIPFS_KERNELS_H
 
 #include "layout.h"
+#include "rans.h"
 #include "zipfs.h"
 
 struct zipfs_kernels {
     const char *name;
+
     uint64_t (*hash)(const uint8_t *src, size_t src_size, uint64_t seed); /* XXH3-64 */
+    void (*histogram)(const uint8_t *values, size_t n, uint32_t count_ret[256]);
+
+    /* RAW planes of fields of 1 to 7 bits. unpack may start at any multiple of 8 values. */
+    void (*unpack)(const uint8_t *src, unsigned bits, uint8_t *values, size_t n);
+    void (*pack)(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n); /* unused bits become 0 */
+
+    /* The next n values of a stream: n is a multiple of 128 but in the last call, which ends with a complete group. False when
+     * coded bytes or escapes ran out; the stream is of no use then. */
+    bool (*rans_decode)(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
+    /* All n values of a stream, in reverse. */
+    void (*rans_encode)(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);
+
+    /* Fields to elements and back, by layout; not for BYTES, whose only plane is the elements. */
+    void (*merge[ZIPFS_NUM_LAYOUTS])(const uint8_t *const *planes, uint8_t *dst, size_t n);
+    void (*split[ZIPFS_NUM_LAYOUTS])(const uint8_t *src, uint8_t *const *planes, size_t n);
+    /* rans_decode of field 0 and merge in one loop; planes[0] is not used. NULL where two loops are as fast. */
+    bool (*rans_merge[ZIPFS_NUM_LAYOUTS])(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n);
 };
 
 extern const struct zipfs_kernels zipfs_kernels_scalar;
 #ifdef __x86_64__
-extern const struct zipfs_kernels zipfs_kernels_avx512; /* only where zipfs_cpu_has_avx512() */
+extern const struct zipfs_kernels zipfs_kernels_avx512; /* F, BW, VL, VBMI, VBMI2 */
 #endif
 
+/* Loops that tables share. */
 uint64_t zipfs_hash_scalar(const uint8_t *src, size_t src_size, uint64_t seed);
 uint64_t zipfs_hash_avx512(const uint8_t *src, size_t src_size, uint64_t seed);
+void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]);
+bool zipfs_rans_decode_avx512(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
+void zipfs_rans_encode_avx512(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);
+bool zipfs_rans_merge_bf16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n);
+bool zipfs_rans_merge_f32_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n);
 
 #endif

@@ -1,7 +1,259 @@
 /* The portable kernels: the reference that the others must match bit for bit. */
+#include <string.h>
+
+#include "common.h"
 #include "kernels.h"
+
+/* Four tables, since equal neighbours would wait for each other's count. */
+void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]) {
+    uint32_t count[4][256];
+    memset(count, 0, sizeof count);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        uint64_t x = zipfs_load64(values + i);
+        for (unsigned k = 0; k < 8; k++)
+            count[k & 3][x >> 8 * k & 255]++;
+    }
+    for (; i < n; i++)
+        count[0][values[i]]++;
+    for (unsigned v = 0; v < 256; v++)
+        count_ret[v] = count[0][v] + count[1][v] + count[2][v] + count[3][v];
+}
+
+/* ---- packed bits ---- */
+
+static void unpack(const uint8_t *src, unsigned bits, uint8_t *values, size_t n) {
+    uint32_t buffer = 0;
+    unsigned available = 0, mask = (1u << bits) - 1;
+    for (size_t i = 0; i < n; i++) {
+        if (available < bits) {
+            buffer |= (uint32_t)*src++ << available;
+            available += 8;
+        }
+        values[i] = (uint8_t)(buffer & mask);
+        buffer >>= bits;
+        available -= bits;
+    }
+}
+
+static void pack(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n) {
+    uint32_t buffer = 0;
+    unsigned used = 0;
+    for (size_t i = 0; i < n; i++) {
+        buffer |= (uint32_t)values[i] << used;
+        used += bits;
+        if (used >= 8) {
+            *dst++ = (uint8_t)buffer;
+            buffer >>= 8;
+            used -= 8;
+        }
+    }
+    if (used)
+        *dst = (uint8_t)buffer;
+}
+
+/* ---- rANS ---- */
+
+/* A slot: frequency, place within the symbol, value, is it the escape; a byte each from the lowest. */
+static void make_slots(struct zipfs_rans_decoder *decoder) {
+    const struct zipfs_rans_table *table = &decoder->table;
+    for (unsigned slot = 0; slot < 256; slot++) {
+        unsigned s = decoder->symbol[slot], escape = table->has_escape && s + 1u == table->num_symbols;
+        decoder->slots[slot] = table->freq[s] | (slot - table->start[s]) << 8 | (uint32_t)table->value[s] << 16 | escape << 24;
+    }
+    decoder->has_slots = true;
+}
+
+/* One group of 128 lanes, of which the first `used` give values. */
+static bool decode_group(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t used) {
+    const uint8_t *coded = decoder->coded;
+    size_t left = (size_t)(decoder->coded_end - coded);
+    for (unsigned lane = 0; lane < ZIPFS_RANS_LANES; lane++) {
+        uint32_t x = decoder->state[lane], slot = decoder->slots[x & 255];
+        x = (slot & 255) * (x >> 8) + (slot >> 8 & 255);
+        if (x < 256) {
+            if (!left--)
+                return false;
+            x = x << 8 | *coded++;
+        }
+        decoder->state[lane] = (uint16_t)x;
+        if (lane >= used)
+            continue;
+        values[lane] = (uint8_t)(slot >> 16);
+        if (slot >> 24) {
+            if (decoder->escapes == decoder->escapes_end)
+                return false;
+            values[lane] = *decoder->escapes++;
+        }
+    }
+    decoder->coded = coded;
+    return true;
+}
+
+static bool rans_decode(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n) {
+    if (!decoder->has_slots)
+        make_slots(decoder);
+    for (size_t i = 0; i < n; i += ZIPFS_RANS_LANES)
+        if (!decode_group(decoder, values + i, zipfs_min(n - i, ZIPFS_RANS_LANES)))
+            return false;
+    return true;
+}
+
+static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n) {
+    const struct zipfs_rans_table *table = &encoder->table;
+    unsigned escape = table->has_escape ? table->num_symbols - 1u : 256;
+    size_t padded = (n + ZIPFS_RANS_LANES - 1) / ZIPFS_RANS_LANES * ZIPFS_RANS_LANES;
+    for (size_t i = padded; i-- > 0;) {
+        unsigned s = i < n ? encoder->symbol_of[values[i]] : 0;
+        uint32_t x = encoder->state[i % ZIPFS_RANS_LANES], f = table->freq[s];
+        if (x >= f << 8) {
+            *--encoder->coded = (uint8_t)x;
+            x >>= 8;
+        }
+        encoder->state[i % ZIPFS_RANS_LANES] = (uint16_t)((x / f << 8) + x % f + table->start[s]);
+        if (s == escape)
+            *--encoder->escapes = values[i];
+    }
+}
+
+/* ---- fields and elements ---- */
+
+static void merge_bf16(const uint8_t *const *planes, uint8_t *dst, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        unsigned exponent = planes[0][i], low = planes[1][i];
+        zipfs_store16(dst + 2 * i, (uint16_t)((low & 0x80) << 8 | exponent << 7 | (low & 0x7f)));
+    }
+}
+
+static void split_bf16(const uint8_t *src, uint8_t *const *planes, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        unsigned x = zipfs_load16(src + 2 * i);
+        planes[0][i] = (uint8_t)(x >> 7);
+        planes[1][i] = (uint8_t)((x >> 8 & 0x80) | (x & 0x7f));
+    }
+}
+
+static void merge_f16(const uint8_t *const *planes, uint8_t *dst, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        unsigned exponent = planes[0][i], middle = planes[1][i];
+        zipfs_store16(dst + 2 * i, (uint16_t)((middle & 4) << 13 | exponent << 10 | (middle & 3) << 8 | planes[2][i]));
+    }
+}
+
+static void split_f16(const uint8_t *src, uint8_t *const *planes, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        unsigned x = zipfs_load16(src + 2 * i);
+        planes[0][i] = x >> 10 & 31;
+        planes[1][i] = (uint8_t)((x >> 13 & 4) | (x >> 8 & 3));
+        planes[2][i] = (uint8_t)x;
+    }
+}
+
+static void merge_f32(const uint8_t *const *planes, uint8_t *dst, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t exponent = planes[0][i], high = planes[1][i];
+        uint32_t top = (high & 0x80) << 8 | exponent << 7 | (high & 0x7f);
+        zipfs_store32(dst + 4 * i, top << 16 | (uint32_t)planes[2][i] << 8 | planes[3][i]);
+    }
+}
+
+static void split_f32(const uint8_t *src, uint8_t *const *planes, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t x = zipfs_load32(src + 4 * i);
+        planes[0][i] = (uint8_t)(x >> 23);
+        planes[1][i] = (uint8_t)((x >> 24 & 0x80) | (x >> 16 & 0x7f));
+        planes[2][i] = (uint8_t)(x >> 8);
+        planes[3][i] = (uint8_t)x;
+    }
+}
+
+static void merge_f64(const uint8_t *const *planes, uint8_t *dst, size_t n) {
+    const struct zipfs_layout_info *info = zipfs_layout_info(ZIPFS_F64);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t y = 0;
+        for (unsigned f = 0; f < info->num_fields; f++)
+            y = y << info->bits[f] | planes[f][i];
+        zipfs_store64(dst + 8 * i, zipfs_layout_unrotate(info, y));
+    }
+}
+
+static void split_f64(const uint8_t *src, uint8_t *const *planes, size_t n) {
+    const struct zipfs_layout_info *info = zipfs_layout_info(ZIPFS_F64);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t y = zipfs_layout_rotate(info, zipfs_load64(src + 8 * i));
+        for (unsigned f = info->num_fields; f-- > 0; y >>= info->bits[f])
+            planes[f][i] = (uint8_t)(y & ((1u << info->bits[f]) - 1));
+    }
+}
+
+static void merge_e4m3(const uint8_t *const *planes, uint8_t *dst, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        dst[i] = (uint8_t)((planes[1][i] & 8) << 4 | planes[0][i] << 3 | (planes[1][i] & 7));
+}
+
+static void split_e4m3(const uint8_t *src, uint8_t *const *planes, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        planes[0][i] = src[i] >> 3 & 15;
+        planes[1][i] = (uint8_t)((src[i] >> 4 & 8) | (src[i] & 7));
+    }
+}
+
+static void merge_e5m2(const uint8_t *const *planes, uint8_t *dst, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        dst[i] = (uint8_t)((planes[1][i] & 4) << 5 | planes[0][i] << 2 | (planes[1][i] & 3));
+}
+
+static void split_e5m2(const uint8_t *src, uint8_t *const *planes, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        planes[0][i] = src[i] >> 2 & 31;
+        planes[1][i] = (uint8_t)((src[i] >> 5 & 4) | (src[i] & 3));
+    }
+}
+
+static inline void merge_integers(const uint8_t *const *planes, uint8_t *dst, size_t n, unsigned width) {
+    for (size_t i = 0; i < n; i++)
+        for (unsigned f = 0; f < width; f++)
+            dst[width * i + width - 1 - f] = planes[f][i];
+}
+
+static inline void split_integers(const uint8_t *src, uint8_t *const *planes, size_t n, unsigned width) {
+    for (size_t i = 0; i < n; i++)
+        for (unsigned f = 0; f < width; f++)
+            planes[f][i] = src[width * i + width - 1 - f];
+}
+
+static void merge_i16(const uint8_t *const *planes, uint8_t *dst, size_t n) {
+    merge_integers(planes, dst, n, 2);
+}
+
+static void split_i16(const uint8_t *src, uint8_t *const *planes, size_t n) {
+    split_integers(src, planes, n, 2);
+}
+
+static void merge_i32(const uint8_t *const *planes, uint8_t *dst, size_t n) {
+    merge_integers(planes, dst, n, 4);
+}
+
+static void split_i32(const uint8_t *src, uint8_t *const *planes, size_t n) {
+    split_integers(src, planes, n, 4);
+}
+
+static void merge_i64(const uint8_t *const *planes, uint8_t *dst, size_t n) {
+    merge_integers(planes, dst, n, 8);
+}
+
+static void split_i64(const uint8_t *src, uint8_t *const *planes, size_t n) {
+    split_integers(src, planes, n, 8);
+}
 
 const struct zipfs_kernels zipfs_kernels_scalar = {
     .name = "scalar",
     .hash = zipfs_hash_scalar,
+    .histogram = zipfs_histogram_scalar,
+    .unpack = unpack,
+    .pack = pack,
+    .rans_decode = rans_decode,
+    .rans_encode = rans_encode,
+    .merge = {NULL, merge_bf16, merge_f16, merge_f32, merge_f64, merge_e4m3, merge_e5m2, merge_i16, merge_i32, merge_i64},
+    .split = {NULL, split_bf16, split_f16, split_f32, split_f64, split_e4m3, split_e5m2, split_i16, split_i32, split_i64},
 };

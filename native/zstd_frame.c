@@ -2,7 +2,7 @@
 
 #include <zstd_errors.h>
 
-#include "bytes.h"
+#include "common.h"
 
 enum { FRAME_MAGIC_SIZE = 4, DESCRIPTOR_SINGLE_SEGMENT = 0x20 };
 
@@ -31,7 +31,7 @@ enum zipfs_status zstd_frame_compress(ZSTD_CCtx *cctx, int level, const uint8_t 
 
 /* Reads Frame_Content_Size (RFC 8878 section 3.1.1.1) where the descriptor is the one that we demand. */
 static bool content_size(const uint8_t *src, size_t src_size, uint64_t *size_ret) {
-    if (src_size <= FRAME_MAGIC_SIZE || load_u32(src) != ZSTD_MAGICNUMBER)
+    if (src_size <= FRAME_MAGIC_SIZE || zipfs_load32(src) != ZSTD_MAGICNUMBER)
         return false;
     uint8_t descriptor = src[FRAME_MAGIC_SIZE];
     const uint8_t *field = src + FRAME_MAGIC_SIZE + 1;
@@ -40,9 +40,9 @@ static bool content_size(const uint8_t *src, size_t src_size, uint64_t *size_ret
         return false;
     switch (field_size) {
     case 1: *size_ret = field[0]; break;
-    case 2: *size_ret = load_u16(field) + 256u; break;
-    case 4: *size_ret = load_u32(field); break;
-    default: *size_ret = load_u64(field); break;
+    case 2: *size_ret = zipfs_load16(field) + 256u; break;
+    case 4: *size_ret = zipfs_load32(field); break;
+    default: *size_ret = zipfs_load64(field); break;
     }
     return true;
 }

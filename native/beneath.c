@@ -1,0 +1,24 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "zipfs.h"
+
+enum { MAX_ATTEMPTS = 16 };
+
+/* glibc has no wrapper. EAGAIN means that a rename raced with the walk and that beneath could not be decided: walk again. */
+int zipfs_open_beneath(int dir_fd, const char *path, int flags) {
+    struct open_how how = {
+        .flags = (unsigned)flags | O_CLOEXEC,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+    };
+    for (int attempt = 0;; attempt++) {
+        long fd = syscall(SYS_openat2, dir_fd, path, &how, sizeof how);
+        if (fd >= 0)
+            return (int)fd;
+        if (errno != EINTR && (errno != EAGAIN || attempt >= MAX_ATTEMPTS))
+            return -errno;
+    }
+}

@@ -1,0 +1,364 @@
+/* See cache.h. One lock guards table, list and budget; no decode, no read and no allocation of a buffer happens under it. */
+#include "cache.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common.h"
+
+enum { BUFFER_ALIGN = 4096, BUCKETS_MIN = 64, BUCKETS_MAX = 1 << 20, SPARES_MAX = 4 };
+
+enum node_state { LOADING, READY, FAILED };
+
+/* A chunk that is held, being loaded, or (out of the table) still pinned by somebody. */
+struct node {
+    struct zipfs_chunk chunk; /* first: a pinned chunk is its node */
+    uint8_t *buffer;
+    size_t capacity;
+    uint64_t file, number;
+    struct node *hash_next;
+    struct node *prev, *next; /* in the list while READY, held and unpinned; next also chains spares */
+    unsigned pins;            /* readers and waiters */
+    enum node_state state;
+    bool charged;             /* counted in held_bytes: stays after the last pin is gone */
+    int error;
+    pthread_cond_t loaded;
+};
+
+struct zipfs_cache {
+    pthread_mutex_t lock;
+    size_t budget, held_bytes;
+    struct node **buckets;
+    size_t bucket_mask;
+    struct node list;     /* circular: list.next is the least recently used */
+    struct node *spares;  /* nodes with a buffer, for the next misses */
+    unsigned num_spares;
+    struct zipfs_pool *pool;
+    _Atomic unsigned refs;
+    _Atomic uint64_t last_file;
+    struct zipfs_counters counters;
+};
+
+/* ---- making and freeing ---- */
+
+static size_t num_buckets(size_t budget) {
+    size_t num = BUCKETS_MIN;
+    while (num < BUCKETS_MAX && num << ZIPFS_CHUNK_LOG2_MIN < budget)
+        num *= 2;
+    return num;
+}
+
+static unsigned default_jobs(void) {
+    long num_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    return num_cpus > 0 ? num_cpus : 1;
+}
+
+enum zipfs_status zipfs_cache_create(size_t budget, unsigned jobs, struct zipfs_cache **cache_ret) {
+    struct zipfs_cache *cache = calloc(1, sizeof *cache);
+    if (!cache)
+        return ZIPFS_NO_MEMORY;
+    size_t num = num_buckets(budget);
+    cache->buckets = calloc(num, sizeof *cache->buckets);
+    if (!cache->buckets || zipfs_pool_create(jobs ? jobs : default_jobs(), &cache->pool) != ZIPFS_OK) {
+        free(cache->buckets);
+        free(cache);
+        return ZIPFS_NO_MEMORY;
+    }
+    cache->bucket_mask = num - 1;
+    cache->budget = budget;
+    cache->list.prev = cache->list.next = &cache->list;
+    atomic_init(&cache->refs, 1);
+    pthread_mutex_init(&cache->lock, NULL);
+    *cache_ret = cache;
+    return ZIPFS_OK;
+}
+
+static void free_node(struct node *node) {
+    pthread_cond_destroy(&node->loaded);
+    free(node->buffer);
+    free(node);
+}
+
+static void free_chain(struct node *node) {
+    while (node) {
+        struct node *next = node->next;
+        free_node(node);
+        node = next;
+    }
+}
+
+void zipfs_cache_ref(struct zipfs_cache *cache) {
+    atomic_fetch_add(&cache->refs, 1);
+}
+
+void zipfs_cache_free(struct zipfs_cache *cache) {
+    if (!cache || atomic_fetch_sub(&cache->refs, 1) != 1)
+        return;
+    cache->list.prev->next = NULL; /* every file has dropped its chunks, so the list is empty; freed all the same */
+    if (cache->list.next != &cache->list)
+        free_chain(cache->list.next);
+    free_chain(cache->spares);
+    zipfs_pool_free(cache->pool);
+    pthread_mutex_destroy(&cache->lock);
+    free(cache->buckets);
+    free(cache);
+}
+
+struct zipfs_counters *zipfs_cache_counters(struct zipfs_cache *cache) {
+    return &cache->counters;
+}
+
+struct zipfs_pool *zipfs_cache_pool(struct zipfs_cache *cache) {
+    return cache->pool;
+}
+
+void zipfs_cache_stats(const struct zipfs_cache *cache, struct zipfs_stats *stats_ret) {
+    const struct zipfs_counters *c = &cache->counters;
+#define GET(name) .name = atomic_load_explicit(&c->name, memory_order_relaxed)
+    *stats_ret = (struct zipfs_stats){
+        GET(reads), GET(bytes_read), GET(bytes_passed), GET(chunks_decoded), GET(bytes_decoded), GET(stored_bytes_read),
+        GET(cache_hits), GET(cache_waits), GET(cache_misses), GET(cache_evictions), GET(cache_bytes), GET(errors),
+    };
+#undef GET
+}
+
+uint64_t zipfs_cache_new_file(struct zipfs_cache *cache) {
+    return atomic_fetch_add(&cache->last_file, 1) + 1;
+}
+
+/* ---- table and list; the lock is held in all of these ---- */
+
+static struct node **bucket_of(struct zipfs_cache *cache, uint64_t file, uint64_t number) {
+    uint64_t x = (number + file * 0x9E3779B97F4A7C15u) * 0xD6E8FEB86659FD93u;
+    return &cache->buckets[(x >> 32) & cache->bucket_mask];
+}
+
+static struct node *find(struct zipfs_cache *cache, uint64_t file, uint64_t number) {
+    struct node *node = *bucket_of(cache, file, number);
+    while (node && (node->file != file || node->number != number))
+        node = node->hash_next;
+    return node;
+}
+
+static void insert(struct zipfs_cache *cache, struct node *node) {
+    struct node **bucket = bucket_of(cache, node->file, node->number);
+    node->hash_next = *bucket;
+    *bucket = node;
+}
+
+static void remove_from_table(struct zipfs_cache *cache, struct node *node) {
+    struct node **link = bucket_of(cache, node->file, node->number);
+    while (*link != node)
+        link = &(*link)->hash_next;
+    *link = node->hash_next;
+}
+
+static void list_append(struct zipfs_cache *cache, struct node *node) {
+    node->prev = cache->list.prev;
+    node->next = &cache->list;
+    node->prev->next = node->next->prev = node;
+}
+
+static void list_remove(struct node *node) {
+    node->prev->next = node->next;
+    node->next->prev = node->prev;
+}
+
+static size_t cost(const struct node *node) {
+    return node->capacity + ZIPFS_CHUNK_OVERHEAD;
+}
+
+static void charge(struct zipfs_cache *cache, struct node *node) {
+    node->charged = true;
+    cache->held_bytes += cost(node);
+    ZIPFS_COUNT(cache->counters.cache_bytes, cost(node));
+}
+
+static void discharge(struct zipfs_cache *cache, struct node *node) {
+    node->charged = false;
+    cache->held_bytes -= cost(node);
+    ZIPFS_COUNT(cache->counters.cache_bytes, -(uint64_t)cost(node));
+}
+
+/* Keeps an unused node and its buffer for the next miss, or puts it in front of *garbage, to be freed without the lock. */
+static void retire(struct zipfs_cache *cache, struct node *node, struct node **garbage) {
+    bool keep = cache->num_spares < SPARES_MAX && node->buffer;
+    struct node **chain = keep ? &cache->spares : garbage;
+    cache->num_spares += keep;
+    node->next = *chain;
+    *chain = node;
+}
+
+/* Lets the least recently used chunk go; it is unpinned. */
+static void evict(struct zipfs_cache *cache, struct node *node, struct node **garbage) {
+    list_remove(node);
+    remove_from_table(cache, node);
+    discharge(cache, node);
+    retire(cache, node, garbage);
+}
+
+/* Evicts until bytes more fit into the budget. Pinned chunks stay, so it may fail. */
+static bool make_room(struct zipfs_cache *cache, size_t bytes, struct node **garbage) {
+    if (bytes > cache->budget)
+        return false;
+    while (cache->held_bytes + bytes > cache->budget && cache->list.next != &cache->list) {
+        evict(cache, cache->list.next, garbage);
+        ZIPFS_COUNT(cache->counters.cache_evictions, 1);
+    }
+    return cache->held_bytes + bytes <= cache->budget;
+}
+
+/* A spare of that capacity, or NULL. */
+static struct node *take_spare(struct zipfs_cache *cache, size_t capacity) {
+    for (struct node **link = &cache->spares; *link; link = &(*link)->next) {
+        struct node *node = *link;
+        if (node->capacity != capacity)
+            continue;
+        *link = node->next;
+        cache->num_spares--;
+        return node;
+    }
+    return NULL;
+}
+
+/* ---- getting chunks ---- */
+
+static struct node *new_node(size_t capacity) {
+    struct node *node = calloc(1, sizeof *node);
+    if (!node)
+        return NULL;
+    node->capacity = capacity;
+    pthread_cond_init(&node->loaded, NULL);
+    return node;
+}
+
+/* Waits for a node that is being loaded, pinned by the caller; lock held. Returns its outcome. */
+static int await(struct zipfs_cache *cache, struct node *node) {
+    if (node->state == LOADING) {
+        ZIPFS_COUNT(cache->counters.cache_waits, 1);
+        while (node->state == LOADING)
+            pthread_cond_wait(&node->loaded, &cache->lock);
+    } else {
+        ZIPFS_COUNT(cache->counters.cache_hits, 1);
+    }
+    return node->state == READY ? 0 : node->error;
+}
+
+static void pin(struct node *node) {
+    if (node->pins++ == 0)
+        list_remove(node);
+}
+
+/* Takes one pin away. The last one makes a held chunk the most recently used, and retires any other. Lock held. */
+static void unpin(struct zipfs_cache *cache, struct node *node, struct node **garbage) {
+    if (--node->pins > 0)
+        return;
+    if (node->charged)
+        list_append(cache, node);
+    else
+        retire(cache, node, garbage);
+}
+
+/* Enters a node for a chunk that this thread is going to load: pinned, charged if there is room. Lock held. */
+static struct node *enter(struct zipfs_cache *cache, uint64_t file, uint64_t number, size_t size, size_t capacity, struct node **garbage) {
+    bool room = make_room(cache, capacity + ZIPFS_CHUNK_OVERHEAD, garbage);
+    struct node *node = take_spare(cache, capacity);
+    if (!node && !(node = new_node(capacity)))
+        return NULL;
+    node->file = file;
+    node->number = number;
+    node->chunk.size = size;
+    node->state = LOADING;
+    node->pins = 1;
+    node->error = 0;
+    if (room)
+        charge(cache, node);
+    insert(cache, node);
+    ZIPFS_COUNT(cache->counters.cache_misses, 1);
+    return node;
+}
+
+/* Runs the loader; no lock held. The buffer belongs to this thread until the node is settled. */
+static int load_node(struct node *node, zipfs_load_fn load, void *context) {
+    if (!node->buffer && !(node->buffer = aligned_alloc(BUFFER_ALIGN, node->capacity)))
+        return -ENOMEM;
+    node->chunk.data = node->buffer;
+    return load(context, node->buffer);
+}
+
+/* Publishes the outcome. A failed chunk, and one that the budget has no room for, leaves the table; its pins stay valid. Lock held. */
+static void settle(struct zipfs_cache *cache, struct node *node, int error) {
+    node->state = error ? FAILED : READY;
+    node->error = error;
+    if (error && node->charged)
+        discharge(cache, node);
+    if (!node->charged)
+        remove_from_table(cache, node);
+    pthread_cond_broadcast(&node->loaded);
+}
+
+int zipfs_cache_get(struct zipfs_cache *cache, uint64_t file, uint64_t number, size_t size, size_t capacity,
+                    zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret) {
+    struct node *garbage = NULL;
+    int error;
+    capacity = (capacity + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
+    pthread_mutex_lock(&cache->lock);
+    struct node *node = find(cache, file, number);
+    if (node) {
+        pin(node);
+        error = await(cache, node);
+    } else if ((node = enter(cache, file, number, size, capacity, &garbage))) {
+        pthread_mutex_unlock(&cache->lock);
+        error = load_node(node, load, context);
+        pthread_mutex_lock(&cache->lock);
+        settle(cache, node, error);
+    } else {
+        error = -ENOMEM;
+    }
+    if (error && node)
+        unpin(cache, node, &garbage);
+    pthread_mutex_unlock(&cache->lock);
+    free_chain(garbage);
+    if (!error)
+        *chunk_ret = &node->chunk;
+    return error;
+}
+
+const struct zipfs_chunk *zipfs_cache_peek(struct zipfs_cache *cache, uint64_t file, uint64_t number) {
+    struct node *garbage = NULL;
+    pthread_mutex_lock(&cache->lock);
+    struct node *node = find(cache, file, number);
+    if (node) {
+        pin(node);
+        if (await(cache, node) != 0) {
+            unpin(cache, node, &garbage);
+            node = NULL;
+        }
+    }
+    pthread_mutex_unlock(&cache->lock);
+    free_chain(garbage);
+    return node ? &node->chunk : NULL;
+}
+
+void zipfs_cache_put(struct zipfs_cache *cache, const struct zipfs_chunk *chunk) {
+    struct node *node = (struct node *)chunk;
+    struct node *garbage = NULL;
+    pthread_mutex_lock(&cache->lock);
+    unpin(cache, node, &garbage);
+    pthread_mutex_unlock(&cache->lock);
+    free_chain(garbage);
+}
+
+void zipfs_cache_drop_file(struct zipfs_cache *cache, uint64_t file) {
+    struct node *garbage = NULL;
+    pthread_mutex_lock(&cache->lock);
+    for (struct node *node = cache->list.next, *next; node != &cache->list; node = next) {
+        next = node->next;
+        if (node->file == file)
+            evict(cache, node, &garbage);
+    }
+    pthread_mutex_unlock(&cache->lock);
+    free_chain(garbage);
+}

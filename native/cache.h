@@ -1,0 +1,52 @@
+/* The chunk cache, as file.c and the tests use it: single flight, least recently used out, bounded by bytes.
+ * struct zipfs_cache itself and its public part are in zipfs.h. */
+#ifndef ZIPFS_CACHE_H
+#define ZIPFS_CACHE_H
+
+#include <stdatomic.h>
+
+#include "pool.h"
+#include "zipfs.h"
+
+/* struct zipfs_stats as atomics; relaxed: each counter is exact on its own. */
+struct zipfs_counters {
+    _Atomic uint64_t reads, bytes_read, bytes_passed, chunks_decoded, bytes_decoded, stored_bytes_read;
+    _Atomic uint64_t cache_hits, cache_waits, cache_misses, cache_evictions, cache_bytes, errors;
+};
+
+#define ZIPFS_COUNT(counter, n) atomic_fetch_add_explicit(&(counter), (n), memory_order_relaxed)
+
+/* What a held chunk costs besides its buffer: its node, its share of the hash table, malloc's rounding. */
+enum { ZIPFS_CHUNK_OVERHEAD = 512 };
+
+/* A pinned chunk: data[0 .. size) stays as it is until it is put back. */
+struct zipfs_chunk {
+    const uint8_t *data;
+    size_t size;
+};
+
+/* Decodes into dst; 0 or -errno. Called without any lock, by one thread per chunk at a time. */
+typedef int (*zipfs_load_fn)(void *context, uint8_t *dst);
+
+/* Takes a number for one more file; numbers are never used twice. */
+uint64_t zipfs_cache_new_file(struct zipfs_cache *cache);
+/* Forgets the chunks of a file that nobody reads any more. */
+void zipfs_cache_drop_file(struct zipfs_cache *cache, uint64_t file);
+
+/*
+ * Pins chunk `number` of `file`, which has `size` plain bytes. If it is not held, one caller loads it and all others who ask
+ * meanwhile wait for that. A failure goes to all of them and is forgotten. capacity is the buffer to allocate (size or more): equal
+ * capacities let evicted buffers be used again. Returns 0 or -errno.
+ */
+int zipfs_cache_get(struct zipfs_cache *cache, uint64_t file, uint64_t number, size_t size, size_t capacity,
+                    zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret);
+/* Pins the chunk if it is held or being loaded (waiting for that), else NULL. */
+const struct zipfs_chunk *zipfs_cache_peek(struct zipfs_cache *cache, uint64_t file, uint64_t number);
+void zipfs_cache_put(struct zipfs_cache *cache, const struct zipfs_chunk *chunk);
+
+struct zipfs_counters *zipfs_cache_counters(struct zipfs_cache *cache);
+struct zipfs_pool *zipfs_cache_pool(struct zipfs_cache *cache);
+/* The cache lives until its creator freed it and every file that holds a reference gave it back. */
+void zipfs_cache_ref(struct zipfs_cache *cache);
+
+#endif

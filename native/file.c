@@ -1,0 +1,350 @@
+/* The read path: a byte range of a plain file, from whole chunks decoded straight into the caller's buffer, chunks held by the
+ * cache, and parts of chunks through the cache. */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cache.h"
+#include "common.h"
+#include "container.h"
+#include "io.h"
+#include "log.h"
+#include "pool.h"
+#include "reader.h"
+
+enum {
+    BATCH_CHUNKS = 64,
+    BATCH_BYTES = 1 << 20, /* stored bytes per pread, so that they are still in L2 when they are decoded */
+    DAMAGE_MAX = 1000,     /* chunks told about one by one, per open file */
+};
+
+/* Which chunks were found damaged, so that each is told once. */
+struct damage {
+    pthread_mutex_t lock;
+    uint64_t *numbers;
+    size_t num_numbers, capacity;
+    uint64_t num_repeats;
+};
+
+struct zipfs_file {
+    _Atomic unsigned refs;
+    struct zipfs_cache *cache;
+    struct zipfs_counters *counters;
+    struct zipfs_pool *pool;
+    uint64_t id;                         /* in the cache */
+    uint64_t size;
+    struct zipfs_reader *reader;         /* NULL: passed through */
+    const struct zipfs_header *header;   /* NULL: passed through */
+    int fd;                              /* the reader's, or our own */
+    struct damage damage;
+    char name[];
+};
+
+/* ---- opening and closing ---- */
+
+static enum zipfs_status open_source(struct zipfs_file *file, int fd, bool plain) {
+    if (plain) {
+        struct stat st;
+        if (fstat(fd, &st) < 0)
+            return ZIPFS_IO;
+        file->size = st.st_size;
+    } else {
+        enum zipfs_status status = zipfs_reader_open(fd, &file->reader);
+        if (status != ZIPFS_OK)
+            return status;
+        file->header = zipfs_reader_header(file->reader);
+        file->size = file->header->plain_size;
+    }
+    file->fd = fd;
+    return ZIPFS_OK;
+}
+
+enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, const char *name, bool plain, struct zipfs_file **file_ret) {
+    size_t name_size = strlen(name) + 1;
+    struct zipfs_file *file = calloc(1, sizeof *file + name_size);
+    if (!file)
+        return ZIPFS_NO_MEMORY;
+    memcpy(file->name, name, name_size);
+    enum zipfs_status status = open_source(file, fd, plain);
+    if (status != ZIPFS_OK) {
+        free(file);
+        return status;
+    }
+    zipfs_cache_ref(cache);
+    file->cache = cache;
+    file->counters = zipfs_cache_counters(cache);
+    file->pool = zipfs_cache_pool(cache);
+    file->id = zipfs_cache_new_file(cache);
+    atomic_init(&file->refs, 1);
+    pthread_mutex_init(&file->damage.lock, NULL);
+    *file_ret = file;
+    return ZIPFS_OK;
+}
+
+void zipfs_file_ref(struct zipfs_file *file) {
+    atomic_fetch_add_explicit(&file->refs, 1, memory_order_relaxed);
+}
+
+void zipfs_file_unref(struct zipfs_file *file) {
+    if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (file->damage.num_repeats > 0)
+        zipfs_logf("%s: %" PRIu64 " more reads of damaged chunks failed", file->name, file->damage.num_repeats);
+    if (file->reader) {
+        zipfs_cache_drop_file(file->cache, file->id);
+        zipfs_reader_free(file->reader);
+    } else {
+        close(file->fd);
+    }
+    zipfs_cache_free(file->cache);
+    pthread_mutex_destroy(&file->damage.lock);
+    free(file->damage.numbers);
+    free(file);
+}
+
+uint64_t zipfs_file_size(const struct zipfs_file *file) {
+    return file->size;
+}
+
+const struct zipfs_header *zipfs_file_header(const struct zipfs_file *file) {
+    return file->header;
+}
+
+/* ---- failures ---- */
+
+enum told { TELL, TELL_LAST, TOLD };
+
+/* Notes a failed chunk: is it to be told, told as the last one, or was it told already? */
+static enum told note_damage(struct damage *damage, uint64_t number) {
+    for (size_t i = 0; i < damage->num_numbers; i++)
+        if (damage->numbers[i] == number)
+            return TOLD;
+    if (damage->num_numbers >= DAMAGE_MAX)
+        return TOLD;
+    if (damage->num_numbers == damage->capacity) {
+        size_t capacity = damage->capacity ? 4 * damage->capacity : 16;
+        uint64_t *numbers = realloc(damage->numbers, capacity * sizeof *numbers);
+        if (!numbers)
+            return TELL;
+        damage->numbers = numbers;
+        damage->capacity = capacity;
+    }
+    damage->numbers[damage->num_numbers++] = number;
+    return damage->num_numbers == DAMAGE_MAX ? TELL_LAST : TELL;
+}
+
+/* Logs the failure of a chunk, once, and gives the errno for its readers. errno holds the reason of ZIPFS_IO. */
+static int fail_chunk(struct zipfs_file *file, uint64_t number, enum zipfs_status status) {
+    int io_error = errno;
+    struct damage *damage = &file->damage;
+    pthread_mutex_lock(&damage->lock);
+    enum told told = note_damage(damage, number);
+    damage->num_repeats += told == TOLD;
+    pthread_mutex_unlock(&damage->lock);
+    uint64_t start = number << file->header->chunk_log2;
+    const char *reason = status == ZIPFS_IO ? strerrordesc_np(io_error) : zipfs_status_name(status);
+    if (told != TOLD)
+        zipfs_logf("%s: chunk %" PRIu64 ", plain bytes %" PRIu64 " to %" PRIu64 ": %s%s", file->name, number, start,
+                   start + zipfs_chunk_size(file->header, number), reason ? reason : "I/O error",
+                   told == TELL_LAST ? " (further damaged chunks of this file are not told)" : "");
+    return status == ZIPFS_NO_MEMORY ? -ENOMEM : -EIO;
+}
+
+/* ---- whole chunks ---- */
+
+/* Neighbouring chunks that one pread fetches and that are decoded to consecutive places of dst. */
+struct batch {
+    uint64_t first;
+    uint8_t *dst;
+    unsigned num_chunks;
+    uint64_t offset;    /* of the first payload in the container */
+    size_t stored_size; /* of all payloads */
+    struct zipfs_entry entries[BATCH_CHUNKS];
+};
+
+static void count_decoded(struct zipfs_file *file, size_t plain_size, size_t stored_size) {
+    ZIPFS_COUNT(file->counters->chunks_decoded, 1);
+    ZIPFS_COUNT(file->counters->bytes_decoded, plain_size);
+    ZIPFS_COUNT(file->counters->stored_bytes_read, stored_size);
+}
+
+/* Stored chunks are their plain bytes: src is dst. */
+static int check_stored(struct zipfs_file *file, const struct batch *batch) {
+    const uint8_t *src = batch->dst;
+    for (unsigned i = 0; i < batch->num_chunks; i++) {
+        const struct zipfs_entry *entry = &batch->entries[i];
+        if (zipfs_hash(src, entry->stored_size, batch->first + i) != entry->stored_hash)
+            return fail_chunk(file, batch->first + i, ZIPFS_CHUNK_CHECKSUM);
+        count_decoded(file, entry->stored_size, entry->stored_size);
+        src += entry->stored_size;
+    }
+    return 0;
+}
+
+static int decode_runs(struct zipfs_file *file, const struct batch *batch, const uint8_t *src) {
+    struct zipfs_codec *codec;
+    enum zipfs_status status = zipfs_pool_take_codec(file->pool, file->header->chunk_log2, &codec);
+    if (status != ZIPFS_OK)
+        return fail_chunk(file, batch->first, status);
+    int error = 0;
+    uint8_t *dst = batch->dst;
+    for (unsigned i = 0; i < batch->num_chunks; i++) {
+        uint64_t number = batch->first + i;
+        size_t plain_size = zipfs_chunk_size(file->header, number);
+        status = zipfs_decode_chunk(codec, number, &batch->entries[i], src, dst, plain_size);
+        if (status == ZIPFS_OK)
+            count_decoded(file, plain_size, batch->entries[i].stored_size);
+        else
+            error = fail_chunk(file, number, status); /* go on: each damaged chunk of the request is told */
+        src += batch->entries[i].stored_size;
+        dst += plain_size;
+    }
+    zipfs_pool_give_codec(file->pool, codec);
+    return error;
+}
+
+/* Reads and decodes the batch, and empties it. */
+static int flush_batch(struct zipfs_file *file, struct batch *batch) {
+    if (batch->num_chunks == 0)
+        return 0;
+    bool stored = batch->entries[0].kind == ZIPFS_KIND_STORED;
+    struct zipfs_buffer *buffer = NULL;
+    enum zipfs_status status = stored ? ZIPFS_OK : zipfs_pool_take_buffer(file->pool, batch->stored_size, &buffer);
+    if (status == ZIPFS_OK)
+        status = pread_exact(file->fd, stored ? batch->dst : buffer->data, batch->stored_size, batch->offset);
+    int error;
+    if (status != ZIPFS_OK)
+        error = fail_chunk(file, batch->first, status);
+    else
+        error = stored ? check_stored(file, batch) : decode_runs(file, batch, buffer->data);
+    if (buffer)
+        zipfs_pool_give_buffer(file->pool, buffer);
+    batch->num_chunks = 0;
+    return error;
+}
+
+/* Adds a chunk to the batch, flushing first what it cannot join. Payloads of neighbours are contiguous (docs/format.md section 3). */
+static int add_to_batch(struct zipfs_file *file, struct batch *batch, uint64_t number, uint8_t *dst) {
+    uint64_t offset;
+    struct zipfs_entry entry;
+    enum zipfs_status status = zipfs_reader_entry(file->reader, number, &offset, &entry);
+    if (status != ZIPFS_OK)
+        return fail_chunk(file, number, status);
+    bool joins = batch->num_chunks > 0 && batch->num_chunks < BATCH_CHUNKS && batch->entries[0].kind == entry.kind
+                 && batch->stored_size + entry.stored_size <= BATCH_BYTES;
+    int error = joins ? 0 : flush_batch(file, batch);
+    if (error)
+        return error;
+    if (batch->num_chunks == 0) {
+        batch->first = number;
+        batch->dst = dst;
+        batch->offset = offset;
+        batch->stored_size = 0;
+    }
+    batch->entries[batch->num_chunks++] = entry;
+    batch->stored_size += entry.stored_size;
+    return 0;
+}
+
+/* Chunks [first, end), each wholly wanted. Those that the cache holds are copied. */
+static int read_whole(struct zipfs_file *file, uint64_t first, uint64_t end, uint8_t *dst) {
+    struct batch batch = {.num_chunks = 0};
+    int error = 0;
+    for (uint64_t number = first; number < end && !error; number++) {
+        const struct zipfs_chunk *chunk = zipfs_cache_peek(file->cache, file->id, number);
+        if (chunk) {
+            memcpy(dst, chunk->data, chunk->size);
+            zipfs_cache_put(file->cache, chunk);
+            error = flush_batch(file, &batch);
+        } else {
+            error = add_to_batch(file, &batch, number, dst);
+        }
+        dst += zipfs_chunk_size(file->header, number);
+    }
+    return error ? error : flush_batch(file, &batch);
+}
+
+/* ---- parts of chunks ---- */
+
+struct load {
+    struct zipfs_file *file;
+    uint64_t number;
+};
+
+static int load_chunk(void *context, uint8_t *dst) {
+    const struct load *load = context;
+    struct batch batch = {.num_chunks = 0};
+    int error = add_to_batch(load->file, &batch, load->number, dst);
+    return error ? error : flush_batch(load->file, &batch);
+}
+
+static int read_part(struct zipfs_file *file, uint64_t number, size_t start, size_t size, uint8_t *dst) {
+    const struct zipfs_header *header = file->header;
+    size_t chunk_size = zipfs_chunk_size(header, number);
+    size_t capacity = header->num_chunks > 1 ? (size_t)1 << header->chunk_log2 : chunk_size;
+    struct load load = {file, number};
+    const struct zipfs_chunk *chunk;
+    int error = zipfs_cache_get(file->cache, file->id, number, chunk_size, capacity, load_chunk, &load, &chunk);
+    if (error)
+        return error;
+    memcpy(dst, chunk->data + start, size);
+    zipfs_cache_put(file->cache, chunk);
+    return 0;
+}
+
+/* ---- requests ---- */
+
+/* Plain bytes [offset, offset + size), which lie in the file. */
+static int read_range(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset) {
+    const struct zipfs_header *header = file->header;
+    uint64_t end = offset + size;
+    while (offset < end) {
+        uint64_t number = offset >> header->chunk_log2;
+        uint64_t start = number << header->chunk_log2;
+        uint64_t last = end == header->plain_size ? header->num_chunks : end >> header->chunk_log2; /* whole ones end here */
+        uint64_t stop;
+        int error;
+        if (offset == start && number < last) {
+            stop = last == header->num_chunks ? end : last << header->chunk_log2;
+            error = read_whole(file, number, last, dst);
+        } else {
+            stop = start + zipfs_chunk_size(header, number);
+            stop = stop < end ? stop : end;
+            error = read_part(file, number, offset - start, stop - offset, dst);
+        }
+        if (error)
+            return error;
+        dst += stop - offset;
+        offset = stop;
+    }
+    return 0;
+}
+
+static ssize_t read_container(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset) {
+    if (offset >= file->size)
+        return 0;
+    if (size > file->size - offset)
+        size = file->size - offset;
+    int error = read_range(file, dst, size, offset);
+    return error ? error : (ssize_t)size;
+}
+
+ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64_t offset) {
+    if (size > SSIZE_MAX || offset > INT64_MAX)
+        return -EINVAL;
+    ssize_t got = file->reader ? read_container(file, dst, size, offset) : pread_full(file->fd, dst, size, offset);
+    ZIPFS_COUNT(file->counters->reads, 1);
+    if (got < 0) {
+        ZIPFS_COUNT(file->counters->errors, 1);
+        return got;
+    }
+    ZIPFS_COUNT(file->counters->bytes_read, got);
+    if (!file->reader)
+        ZIPFS_COUNT(file->counters->bytes_passed, got);
+    return got;
+}

@@ -1,0 +1,222 @@
+/* Python: Cache, File and release. */
+#include <errno.h>
+#include <string.h>
+
+#include "module.h"
+
+/* ---- Cache ---- */
+
+typedef struct {
+    PyObject_HEAD
+    struct zipfs_cache *cache;
+} CacheObject;
+
+static PyTypeObject *cache_type;
+
+static int cache_init(CacheObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"budget", "jobs", NULL};
+    uint64_t budget;
+    unsigned jobs = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|I:Cache", names, zipfs_as_u64, &budget, &jobs))
+        return -1;
+    enum zipfs_status status = self->cache ? ZIPFS_BAD_ARGUMENT : zipfs_cache_create(budget, jobs, &self->cache);
+    if (status != ZIPFS_OK)
+        zipfs_raise(status, "Cache");
+    return status == ZIPFS_OK ? 0 : -1;
+}
+
+static void cache_dealloc(CacheObject *self) {
+    zipfs_cache_free(self->cache);
+    zipfs_free_object((PyObject *)self);
+}
+
+static PyObject *cache_stats(CacheObject *self, PyObject *unused) {
+    (void)unused;
+    if (!self->cache)
+        return zipfs_raise(ZIPFS_BAD_ARGUMENT, "Cache");
+    struct zipfs_stats stats;
+    zipfs_cache_stats(self->cache, &stats);
+#define U64(name) #name, (unsigned long long)stats.name
+    return Py_BuildValue("{sK sK sK sK sK sK sK sK sK sK sK sK}", U64(reads), U64(bytes_read), U64(bytes_passed), U64(chunks_decoded),
+                         U64(bytes_decoded), U64(stored_bytes_read), U64(cache_hits), U64(cache_waits), U64(cache_misses),
+                         U64(cache_evictions), U64(cache_bytes), U64(errors));
+#undef U64
+}
+
+static PyMethodDef cache_methods[] = {
+    {"stats", (PyCFunction)cache_stats, METH_NOARGS, "Counters by name."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot cache_slots[] = {
+    {Py_tp_doc, "Decoded chunks, LRU by bytes, for Files."},
+    {Py_tp_init, cache_init},
+    {Py_tp_dealloc, cache_dealloc},
+    {Py_tp_methods, cache_methods},
+    {0, NULL},
+};
+
+static PyType_Spec cache_spec = {"zipfs._native.Cache", sizeof(CacheObject), 0, Py_TPFLAGS_DEFAULT, cache_slots};
+
+/* ---- File ---- */
+
+typedef struct {
+    PyObject_HEAD
+    struct zipfs_file *file; /* NULL: closed */
+    PyObject *header;
+    unsigned long long size;
+} FileObject;
+
+static int file_init(FileObject *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"cache", "fd", "name", "plain", NULL};
+    CacheObject *cache;
+    int fd, plain = 0;
+    PyObject *name;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!iO&|p:File", names, cache_type, &cache, &fd, PyUnicode_FSConverter, &name, &plain))
+        return -1;
+    enum zipfs_status status = ZIPFS_BAD_ARGUMENT;
+    const char *text = PyBytes_AsString(name);
+    if (!self->file && cache->cache)
+        WITHOUT_GIL(status = zipfs_file_open(cache->cache, fd, text, plain, &self->file));
+    Py_DECREF(name);
+    if (status != ZIPFS_OK) {
+        zipfs_raise(status, "container");
+        return -1;
+    }
+    const struct zipfs_header *header = zipfs_file_header(self->file);
+    self->size = zipfs_file_size(self->file);
+    self->header = header ? zipfs_header_dict(header) : Py_NewRef(Py_None);
+    return self->header ? 0 : -1;
+}
+
+/* A reference for the time without the GIL, so that another thread may close; NULL with ValueError when closed. */
+static struct zipfs_file *file_begin(FileObject *self) {
+    if (!self->file)
+        PyErr_SetString(PyExc_ValueError, "the File is closed");
+    else
+        zipfs_file_ref(self->file);
+    return self->file;
+}
+
+static PyObject *raise_errno(ssize_t error) {
+    errno = (int)-error;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+static ssize_t pread_and_unref(struct zipfs_file *file, void *dst, size_t size, uint64_t offset) {
+    ssize_t got;
+    WITHOUT_GIL(got = zipfs_file_pread(file, dst, size, offset); zipfs_file_unref(file));
+    return got;
+}
+
+static PyObject *file_pread(FileObject *self, PyObject *args) {
+    Py_ssize_t size;
+    uint64_t offset;
+    if (!PyArg_ParseTuple(args, "nO&:pread", &size, zipfs_as_u64, &offset))
+        return NULL;
+    if (size < 0)
+        return PyErr_Format(PyExc_ValueError, "size is negative");
+    if (self->header && self->header != Py_None) { /* never allocate more than a container can give */
+        uint64_t rest = offset < self->size ? self->size - offset : 0;
+        size = (uint64_t)size < rest ? size : (Py_ssize_t)rest;
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, size);
+    struct zipfs_file *file = bytes ? file_begin(self) : NULL;
+    if (!file) {
+        Py_XDECREF(bytes);
+        return NULL;
+    }
+    ssize_t got = pread_and_unref(file, PyBytes_AsString(bytes), size, offset);
+    if (got == size)
+        return bytes;
+    PyObject *result = got < 0 ? raise_errno(got) : PyBytes_FromStringAndSize(PyBytes_AsString(bytes), got);
+    Py_DECREF(bytes);
+    return result;
+}
+
+static PyObject *file_pread_into(FileObject *self, PyObject *args) {
+    Py_buffer dst;
+    uint64_t offset;
+    if (!PyArg_ParseTuple(args, "w*O&:pread_into", &dst, zipfs_as_u64, &offset))
+        return NULL;
+    struct zipfs_file *file = file_begin(self);
+    ssize_t got = file ? pread_and_unref(file, dst.buf, dst.len, offset) : 0;
+    PyBuffer_Release(&dst);
+    if (!file)
+        return NULL;
+    return got < 0 ? raise_errno(got) : PyLong_FromSsize_t(got);
+}
+
+static PyObject *file_handle(FileObject *self, PyObject *unused) {
+    (void)unused;
+    struct zipfs_file *file = file_begin(self);
+    return file ? PyLong_FromVoidPtr(file) : NULL;
+}
+
+static PyObject *file_close(FileObject *self, PyObject *unused) {
+    (void)unused;
+    struct zipfs_file *file = self->file;
+    self->file = NULL;
+    if (file)
+        WITHOUT_GIL(zipfs_file_unref(file));
+    Py_RETURN_NONE;
+}
+
+static void file_dealloc(FileObject *self) {
+    if (self->file)
+        zipfs_file_unref(self->file);
+    Py_XDECREF(self->header);
+    zipfs_free_object((PyObject *)self);
+}
+
+static PyMethodDef file_methods[] = {
+    {"pread", (PyCFunction)file_pread, METH_VARARGS, "Up to size plain bytes at offset."},
+    {"pread_into", (PyCFunction)file_pread_into, METH_VARARGS, "Fills dst from offset; returns the count."},
+    {"handle", (PyCFunction)file_handle, METH_NOARGS, "Address for fuse_file_info.fh, with a reference."},
+    {"close", (PyCFunction)file_close, METH_NOARGS, "Gives the File's reference back; a second time does nothing."},
+    {"__enter__", zipfs_return_self, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)file_close, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef file_members[] = {
+    {"size", T_ULONGLONG, offsetof(FileObject, size), READONLY, "Plain size in bytes."},
+    {"header", T_OBJECT_EX, offsetof(FileObject, header), READONLY, "Fields of the header; None for a plain file."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot file_slots[] = {
+    {Py_tp_doc, "A container or another file, read through a Cache."},
+    {Py_tp_init, file_init},
+    {Py_tp_dealloc, file_dealloc},
+    {Py_tp_methods, file_methods},
+    {Py_tp_members, file_members},
+    {0, NULL},
+};
+
+static PyType_Spec file_spec = {"zipfs._native.File", sizeof(FileObject), 0, Py_TPFLAGS_DEFAULT, file_slots};
+
+static PyObject *py_release(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *handle;
+    if (!PyArg_ParseTuple(args, "O:release", &handle))
+        return NULL;
+    struct zipfs_file *file = PyLong_AsVoidPtr(handle);
+    if (PyErr_Occurred())
+        return NULL;
+    if (!file)
+        return PyErr_Format(PyExc_ValueError, "handle is 0");
+    WITHOUT_GIL(zipfs_file_unref(file));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"release", py_release, METH_VARARGS, "Gives back a reference made by File.handle()."},
+    {NULL, NULL, 0, NULL},
+};
+
+int zipfs_add_cache(PyObject *module) {
+    if (zipfs_add_type(module, &cache_spec, &cache_type) < 0 || zipfs_add_type(module, &file_spec, NULL) < 0)
+        return -1;
+    return PyModule_AddFunctions(module, functions);
+}

@@ -1,0 +1,165 @@
+#include "pool.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "common.h"
+
+enum { BUFFER_GRANULE = 1 << 16, BUFFER_ALIGN = 4096 };
+
+/* A place for a codec; there are `jobs` of them. Its codec is made for the largest chunks that it has met. */
+struct seat {
+    struct zipfs_codec *codec; /* NULL: none yet */
+    uint32_t chunk_log2;
+    bool taken;
+};
+
+struct zipfs_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t seat_freed;
+    unsigned jobs;
+    struct seat *seats;
+    struct zipfs_buffer *buffers; /* free ones, last used first */
+    unsigned num_buffers;
+};
+
+enum zipfs_status zipfs_pool_create(unsigned jobs, struct zipfs_pool **pool_ret) {
+    struct zipfs_pool *pool = calloc(1, sizeof *pool);
+    struct seat *seats = calloc(jobs, sizeof *seats);
+    if (!pool || !seats) {
+        free(pool);
+        free(seats);
+        return ZIPFS_NO_MEMORY;
+    }
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->seat_freed, NULL);
+    pool->jobs = jobs;
+    pool->seats = seats;
+    *pool_ret = pool;
+    return ZIPFS_OK;
+}
+
+static void free_buffer(struct zipfs_buffer *buffer) {
+    free(buffer->data);
+    free(buffer);
+}
+
+void zipfs_pool_free(struct zipfs_pool *pool) {
+    if (!pool)
+        return;
+    for (unsigned i = 0; i < pool->jobs; i++)
+        zipfs_codec_free(pool->seats[i].codec);
+    while (pool->buffers) {
+        struct zipfs_buffer *next = pool->buffers->next;
+        free_buffer(pool->buffers);
+        pool->buffers = next;
+    }
+    pthread_cond_destroy(&pool->seat_freed);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->seats);
+    free(pool);
+}
+
+/* The best free seat: one whose codec fits, else one without a codec, else any; NULL when all are taken. */
+static struct seat *free_seat(struct zipfs_pool *pool, uint32_t chunk_log2) {
+    struct seat *best = NULL;
+    for (unsigned i = 0; i < pool->jobs; i++) {
+        struct seat *seat = &pool->seats[i];
+        if (seat->taken)
+            continue;
+        if (seat->codec && seat->chunk_log2 >= chunk_log2)
+            return seat;
+        if (!best || (best->codec && !seat->codec))
+            best = seat;
+    }
+    return best;
+}
+
+static struct seat *seat_of(struct zipfs_pool *pool, const struct zipfs_codec *codec) {
+    unsigned i = 0;
+    while (!pool->seats[i].taken || pool->seats[i].codec != codec)
+        i++;
+    return &pool->seats[i];
+}
+
+static void leave_seat(struct zipfs_pool *pool, struct seat *seat) {
+    pthread_mutex_lock(&pool->lock);
+    seat->taken = false;
+    pthread_cond_signal(&pool->seat_freed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+enum zipfs_status zipfs_pool_take_codec(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_codec **codec_ret) {
+    struct seat *seat;
+    pthread_mutex_lock(&pool->lock);
+    while (!(seat = free_seat(pool, chunk_log2)))
+        pthread_cond_wait(&pool->seat_freed, &pool->lock);
+    seat->taken = true;
+    pthread_mutex_unlock(&pool->lock);
+    if (seat->codec && seat->chunk_log2 < chunk_log2) {
+        zipfs_codec_free(seat->codec);
+        seat->codec = NULL;
+    }
+    if (!seat->codec) {
+        enum zipfs_status status = zipfs_codec_create(chunk_log2, &seat->codec);
+        if (status != ZIPFS_OK) {
+            leave_seat(pool, seat);
+            return status;
+        }
+        seat->chunk_log2 = chunk_log2;
+    }
+    *codec_ret = seat->codec;
+    return ZIPFS_OK;
+}
+
+void zipfs_pool_give_codec(struct zipfs_pool *pool, struct zipfs_codec *codec) {
+    pthread_mutex_lock(&pool->lock);
+    struct seat *seat = seat_of(pool, codec);
+    seat->taken = false;
+    pthread_cond_signal(&pool->seat_freed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static struct zipfs_buffer *new_buffer(size_t size) {
+    struct zipfs_buffer *buffer = malloc(sizeof *buffer);
+    if (!buffer)
+        return NULL;
+    buffer->capacity = (size + BUFFER_GRANULE - 1) / BUFFER_GRANULE * BUFFER_GRANULE;
+    buffer->data = aligned_alloc(BUFFER_ALIGN, buffer->capacity);
+    if (!buffer->data) {
+        free(buffer);
+        return NULL;
+    }
+    return buffer;
+}
+
+enum zipfs_status zipfs_pool_take_buffer(struct zipfs_pool *pool, size_t size, struct zipfs_buffer **buffer_ret) {
+    pthread_mutex_lock(&pool->lock);
+    struct zipfs_buffer *buffer = pool->buffers;
+    if (buffer) {
+        pool->buffers = buffer->next;
+        pool->num_buffers--;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (buffer && buffer->capacity < size) {
+        free_buffer(buffer);
+        buffer = NULL;
+    }
+    if (!buffer && !(buffer = new_buffer(size)))
+        return ZIPFS_NO_MEMORY;
+    *buffer_ret = buffer;
+    return ZIPFS_OK;
+}
+
+void zipfs_pool_give_buffer(struct zipfs_pool *pool, struct zipfs_buffer *buffer) {
+    pthread_mutex_lock(&pool->lock);
+    bool keep = pool->num_buffers < pool->jobs + 2; /* one per decode, and a few for threads that read meanwhile */
+    if (keep) {
+        buffer->next = pool->buffers;
+        pool->buffers = buffer;
+        pool->num_buffers++;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (!keep)
+        free_buffer(buffer);
+}
