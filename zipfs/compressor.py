@@ -1,0 +1,116 @@
+"""Decides what becomes of each file that is compressed: a container, or a copy where a container would save too little."""
+
+import os
+from collections.abc import Callable, Collection
+
+from zipfs import names
+from zipfs.errors import UsageError, ZipfsError, naming
+from zipfs.files import Batch, Output, Source, copy_file, discarding
+from zipfs.folder import Summary, mirror
+from zipfs.names import show
+from zipfs.pipeline import Pipeline
+from zipfs.writer import HEADER_SIZE, Sizes, largest_worthwhile, level_number, write_container
+
+Progress = Callable[[int], None]
+
+
+def compress(
+    src: str | os.PathLike,
+    dst: str | os.PathLike,
+    *,
+    jobs: int | None = None,
+    level: str = "default",
+    force: bool = False,
+    progress: Progress = lambda size: None,
+) -> Summary:
+    """Compresses a file, or each file of a folder, losslessly.
+
+    src, dst: a file and the container's name (ending in .zipfs), a file and an existing folder, or a folder and the folder that mirrors it.
+    Given a folder as dst, a file that would not shrink by 2 % is copied as it is. jobs: most threads that encode (None: one per CPU);
+    level: "fast", "default" or "max"; force: existing outputs are replaced, else they are an error; progress: receives counts of plain bytes done.
+
+    Raises UsageError, OutputExistsError, SourceChangedError, OSError; for a folder FailuresError, after everything else was done.
+    """
+    src, dst = os.fsdecode(src), os.fsdecode(dst)
+    with Pipeline(jobs) as pipeline:
+        compressor = Compressor(pipeline, level_number(level), force, progress)
+        if os.path.isdir(src):
+            return mirror(src, dst, compressor)
+        with naming(src), Batch() as batch:
+            if os.path.isdir(dst):
+                sizes = compressor.convert(src, dst, (), batch, follow=True)
+            else:
+                sizes = compressor.convert_to(src, dst, batch)
+        if batch.failures:
+            raise batch.failures[0]
+        return Summary().plus(*sizes)
+
+
+class Compressor:
+    """The Converter (zipfs/folder.py) that compresses. One caller at a time."""
+
+    def __init__(self, pipeline: Pipeline, level: int, force: bool, progress: Progress):
+        self.force = force
+        self._pipeline = pipeline
+        self._level = level
+        self._progress = progress
+
+    def convert(
+        self, path: str, directory: str, kept: Collection[str], batch: Batch, follow: bool = False
+    ) -> Sizes:
+        name = os.path.basename(path)
+        plain = os.path.join(directory, name)
+        container = plain + names.SUFFIX
+        with Source(path, follow) as source:
+            wrap = must_wrap(name, source.fd)
+            if not names.takes_suffix(name) or name + names.SUFFIX in kept:
+                if names.has_suffix(name) and names.has_magic(source.fd):
+                    raise ZipfsError(f"{show(path)}: looks like a container and its name leaves no room to wrap it; rename it")
+                return self._copy(source, Output(plain, self.force), batch)
+            plain_is_source = os.path.exists(plain) and os.path.samefile(plain, path)
+            limit = None if wrap else largest_worthwhile(source.size)
+            if limit is None or limit > HEADER_SIZE:
+                output = Output(container, self.force, None if plain_is_source else plain)
+                sizes = self._compress(source, output, batch, limit)
+                if sizes is not None:
+                    return sizes
+            if plain_is_source:
+                raise ZipfsError(f"{show(path)}: would not shrink by 2 %; left as it is")
+            return self._copy(source, Output(plain, self.force, container), batch)
+
+    def convert_to(self, path: str, container: str, batch: Batch) -> Sizes:
+        """Makes the container that the caller named, whatever it saves."""
+        if not names.has_suffix(os.path.basename(container)):
+            raise UsageError(f"{show(container)}: the name of a container ends in {names.SUFFIX}")
+        with Source(path) as source:
+            return self._compress(source, Output(container, self.force), batch, None)
+
+    def _compress(self, source: Source, output: Output, batch: Batch, limit: int | None) -> Sizes | None:
+        done = 0
+
+        def progress(size: int) -> None:
+            nonlocal done
+            done += size
+            self._progress(size)
+
+        with discarding(output):
+            sizes = write_container(
+                source, output, self._pipeline, self._level, max_size=limit, progress=progress
+            )
+        if sizes is None:
+            output.discard()
+            self._progress(-done)
+        else:
+            batch.add(output)
+        return sizes
+
+    def _copy(self, source: Source, output: Output, batch: Batch) -> Sizes:
+        with discarding(output):
+            copy_file(source, output, self._progress)
+        batch.add(output)
+        return Sizes(source.size, source.size)
+
+
+def must_wrap(name: str, fd: int) -> bool:
+    """Whether a copy of this file would be taken for something else: a container, or a leftover of ours."""
+    return names.has_suffix(name) or names.has_magic(fd) or names.temporary_owner(name) is not None

@@ -1,0 +1,119 @@
+"""The inverse of compress: the plain files back, byte for byte, each checked before it gets its name."""
+
+import hashlib
+import os
+from collections.abc import Callable, Collection
+
+from zipfs import _native, names
+from zipfs.chunks import decoded_blocks
+from zipfs.errors import FormatError, ZipfsError, naming
+from zipfs.files import Batch, Output, Source, copy_file, discarding
+from zipfs.folder import Summary, mirror
+from zipfs.names import show
+from zipfs.pipeline import PipelinePool
+
+Progress = Callable[[int], None]
+
+
+def decompress(
+    src: str | os.PathLike,
+    dst: str | os.PathLike,
+    *,
+    jobs: int | None = None,
+    force: bool = False,
+    progress: Progress = lambda size: None,
+) -> Summary:
+    """Restores the plain file of a container, or of each container in a folder; other files are copied.
+
+    src, dst: a container and the plain file's name, a container and an existing folder, or a folder and the folder that mirrors it.
+    Every chunk's checksums and the SHA-256 are compared before a file gets its name. The rest as in compress(); damage is a FormatError.
+    """
+    src, dst = os.fsdecode(src), os.fsdecode(dst)
+    with PipelinePool(jobs) as pipelines:
+        decompressor = Decompressor(pipelines, force, progress)
+        if os.path.isdir(src):
+            return mirror(src, dst, decompressor)
+        with naming(src), Batch() as batch:
+            if os.path.isdir(dst):
+                sizes = decompressor.convert(src, dst, (), batch, follow=True)
+            else:
+                sizes = decompressor.convert_to(src, dst, batch)
+        if batch.failures:
+            raise batch.failures[0]
+        return Summary().plus(*sizes)
+
+
+class Decompressor:
+    """The Converter (zipfs/folder.py) that restores plain files. One caller at a time."""
+
+    def __init__(self, pipelines: PipelinePool, force: bool, progress: Progress):
+        self.force = force
+        self._pipelines = pipelines
+        self._progress = progress
+
+    def convert(
+        self, path: str, directory: str, kept: Collection[str], batch: Batch, follow: bool = False
+    ) -> tuple[int, int]:
+        name = os.path.basename(path)
+        with Source(path, follow) as source:
+            if not is_container(source):
+                return self._copy(source, Output(os.path.join(directory, name), self.force), batch)
+            plain = names.plain_name(name)
+            if os.path.lexists(os.path.join(os.path.dirname(path), plain)) and not follow:
+                raise ZipfsError(f"{show(path)}: {show(plain)} is there as well and hides it; remove or rename one of them")
+            return self._restore(source, Output(os.path.join(directory, plain), self.force), batch)
+
+    def convert_to(self, path: str, plain: str, batch: Batch) -> tuple[int, int]:
+        """Restores the file under the name that the caller chose."""
+        with Source(path) as source:
+            make = self._restore if is_container(source) else self._copy
+            return make(source, Output(plain, self.force), batch)
+
+    def _restore(self, source: Source, output: Output, batch: Batch) -> tuple[int, int]:
+        with discarding(output):
+            restore(source, output, self._pipelines, self._progress)
+        batch.add(output)
+        return os.fstat(output.fd).st_size, source.size
+
+    def _copy(self, source: Source, output: Output, batch: Batch) -> tuple[int, int]:
+        with discarding(output):
+            copy_file(source, output, self._progress)
+        batch.add(output)
+        return source.size, source.size
+
+
+def is_container(source: Source) -> bool:
+    """Whether the name and the first bytes say so. FormatError BAD_MAGIC for our suffix without our magic: compress leaves no such
+    file, but damage may, unless the name was too long to be wrapped."""
+    name = os.path.basename(source.path)
+    if not names.has_suffix(name):
+        return False
+    if names.has_magic(source.fd):
+        return True
+    if names.takes_suffix(name):
+        raise FormatError("BAD_MAGIC", f"is no container in spite of its suffix {names.SUFFIX}", source.path)
+    return False
+
+
+def restore(source: Source, output: Output, pipelines: PipelinePool, progress: Progress) -> None:
+    """Fills `output` with the plain bytes of the container `source`, ready to be published; FormatError when anything is damaged."""
+    with naming(source.path), _native.Reader(source.fd) as reader:
+        header = reader.header
+        pipeline = pipelines.get(header["chunk_log2"])
+        sha256 = hashlib.sha256()
+        at = 0
+        with decoded_blocks(reader, source.path, pipeline) as blocks:
+            for _, (plain, damage) in blocks:
+                if damage:
+                    raise damage[0]
+                hashing = pipeline.aside(sha256.update, plain)
+                try:
+                    output.write(plain, at)
+                finally:
+                    hashing.result()
+                at += len(plain)
+                progress(len(plain))
+    if header["sha256"] not in (None, sha256.digest()):
+        raise FormatError("PLAIN_CHECKSUM", "the SHA-256 of the decoded bytes is not the header's", source.path)
+    source.check_unchanged()
+    output.copy_attributes(source.stat)

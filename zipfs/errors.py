@@ -1,0 +1,105 @@
+"""The exceptions of zipfs.
+
+    ZipfsError                  everything below; exit_code 1
+    ├── UsageError              the call makes no sense (also a ValueError); exit_code 2
+    ├── OutputExistsError       an output is there already (also a FileExistsError)
+    ├── SourceChangedError      a source file changed while it was read
+    ├── FormatError             a container breaks a rule of docs/format.md: status, path
+    │   └── CorruptError        ... in one of its chunks: chunk, start, end
+    ├── FailuresError           some files of several failed: failures
+    └── MountError              a mount cannot be made, or be undone
+
+What the system refuses stays an OSError, which names the file. exit_code is what the command line ends with;
+damage found by `zipfs verify` is 4 there.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from zipfs import _native
+from zipfs.names import show
+
+DAMAGE_EXIT_CODE = 4
+
+
+class ZipfsError(Exception):
+    """Base of all errors that zipfs raises on its own account."""
+
+    exit_code = 1
+
+
+class UsageError(ZipfsError, ValueError):
+    """The call makes no sense; the message says what would."""
+
+    exit_code = 2
+
+
+class OutputExistsError(ZipfsError, FileExistsError):
+    """An output is there already and was not to be replaced."""
+
+
+class SourceChangedError(ZipfsError):
+    """A source file changed while it was read; nothing was written for it."""
+
+
+class MountError(ZipfsError):
+    """A mount cannot be made, or be undone; the message says the remedy."""
+
+
+class FormatError(ZipfsError, _native.FormatError):
+    """A container breaks a rule of docs/format.md.
+
+    status: the rule's name there ("BAD_MAGIC"); path: the container, or None when it has no name.
+    """
+
+    def __init__(self, status: str, message: str, path: str | os.PathLike | None = None):
+        super().__init__(status, message)
+        self.status = status
+        self.message = message
+        self.path = path
+
+    def __str__(self) -> str:
+        where = "" if self.path is None else f"{show(self.path)}: "
+        return f"{where}{self.message} ({self.status})"
+
+
+class CorruptError(FormatError):
+    """Chunks of a container are damaged.
+
+    chunk, last_chunk: the first and the last of these neighbours; start, end: the plain bytes that cannot be had.
+    """
+
+    def __init__(
+        self, status: str, path: str | os.PathLike, chunk: int, start: int, end: int, last_chunk: int | None = None
+    ):
+        self.chunk = chunk
+        self.last_chunk = chunk if last_chunk is None else last_chunk
+        self.start = start
+        self.end = end
+        which = f"chunk {chunk}" if self.last_chunk == chunk else f"chunks {chunk} to {self.last_chunk}"
+        super().__init__(status, f"damaged {which}, plain bytes [{start}, {end})", path)
+
+
+class FailuresError(ZipfsError):
+    """Some files failed; the others were done. failures: their exceptions, each of which names its file."""
+
+    def __init__(self, failures: list[Exception]):
+        first = f"; the first: {failures[0]}" if failures else ""
+        super().__init__(f"{len(failures)} failed{first}")
+        self.failures = failures
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Gives errors of the C module the name of the container that they come from."""
+    try:
+        yield
+    except FormatError:
+        raise
+    except _native.FormatError as error:
+        raise FormatError(error.status, str(error.args[-1]), path) from None
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise

@@ -1,0 +1,243 @@
+"""Source files that must not change while they are read, and outputs that get their name only when they are whole and on disk."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+
+from zipfs import names
+from zipfs.errors import OutputExistsError, SourceChangedError, UsageError, ZipfsError
+from zipfs.names import show
+
+
+class Source:
+    """A regular file open for reading. A context manager.
+
+    follow: whether a symlink is followed (for paths that a user named, not for what a folder holds).
+    """
+
+    def __init__(self, path: str, follow: bool = True):
+        self.path = path
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+        self.fd = os.open(path, flags)
+        self.stat = os.fstat(self.fd)
+        if not stat.S_ISREG(self.stat.st_mode):
+            os.close(self.fd)
+            raise UsageError(f"{show(path)}: is no regular file")
+        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    @property
+    def size(self) -> int:
+        return self.stat.st_size
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fills `buffer` with the bytes from `offset`; SourceChangedError where the file ends before."""
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self.fd, [buffer[done:]], offset + done)
+            if count == 0:
+                raise self._changed()
+            done += count
+
+    def check_unchanged(self) -> None:
+        """SourceChangedError when the file is not the version any more that was opened."""
+        if _identity(os.fstat(self.fd)) != _identity(self.stat):
+            raise self._changed()
+
+    def _changed(self) -> SourceChangedError:
+        return SourceChangedError(f"{show(self.path)}: changed while it was read; run again when nothing writes to it")
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+class Output:
+    """A file beside `path` that is to become it. Until it has that name, discard() leaves nothing behind.
+
+    other: the path of the other form of the same file (container or plain), which counts as an existing output and goes when this one comes.
+    """
+
+    def __init__(self, path: str, force: bool, other: str | None = None):
+        self.path = path
+        self.other = other
+        self.directory, name = os.path.split(path)
+        self.directory = self.directory or "."
+        self.force = force
+        self.check_free()
+        self._temporary = os.path.join(self.directory, names.temporary_name(name))
+        remove_leftover(self._temporary)
+        self.fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def check_free(self) -> None:
+        """OutputExistsError when a name is taken and not to be replaced."""
+        for path in (self.path, self.other):
+            if path is not None and not self.force and os.path.lexists(path):
+                raise OutputExistsError(f"{show(path)}: exists already; --force replaces it")
+
+    def write(self, buffer: memoryview | bytes, offset: int) -> None:
+        view = memoryview(buffer)
+        while len(view):
+            count = os.pwrite(self.fd, view, offset)
+            view, offset = view[count:], offset + count
+
+    def copy_attributes(self, source: os.stat_result) -> None:
+        """Takes over mode and times; the last thing before publish()."""
+        os.fchmod(self.fd, stat.S_IMODE(source.st_mode))
+        os.utime(self.fd, ns=(source.st_atime_ns, source.st_mtime_ns))
+
+    def rename(self) -> None:
+        """Gives the file its name. It must be on disk; the caller syncs the folder."""
+        self.check_free()
+        os.rename(self._temporary, self.path)
+        os.close(self.fd)
+        if self.other is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.other)
+
+    def discard(self) -> None:
+        os.unlink(self._temporary)
+        os.close(self.fd)
+
+
+class Batch:
+    """Finished outputs on their way to disk and to their names: small ones wait for each other and share one sync.
+
+    failures: what went wrong when they were to get their names. A context manager: leaving it publishes what waits, or discards it after an error.
+    """
+
+    MAX_WAITING = 128
+    MAX_WAITING_BYTES = 64 << 20
+
+    def __init__(self) -> None:
+        self.failures: list[Exception] = []
+        self._waiting: list[Output] = []
+        self._bytes = 0
+        self._directories: set[str] = set()
+
+    def add(self, output: Output) -> None:
+        """Takes over a finished output."""
+        self._waiting.append(output)
+        self._bytes += os.fstat(output.fd).st_size
+        if len(self._waiting) >= self.MAX_WAITING or self._bytes >= self.MAX_WAITING_BYTES:
+            self.flush()
+
+    def touched(self, directory: str) -> None:
+        """Names in this folder are to be put on disk as well."""
+        self._directories.add(directory)
+
+    def flush(self) -> None:
+        self._sync()
+        while self._waiting:
+            output = self._waiting.pop()
+            try:
+                output.rename()
+                self.touched(output.directory)
+            except (OSError, ZipfsError) as error:
+                output.discard()
+                self.failures.append(error)
+        self._bytes = 0
+        sync_directories(self._directories)
+        self._directories.clear()
+
+    def _sync(self) -> None:
+        if len(self._waiting) == 1:
+            os.fsync(self._waiting[0].fd)
+        else:
+            for fd in {os.fstat(output.fd).st_dev: output.fd for output in self._waiting}.values():
+                sync_file_system(fd)
+
+    def __enter__(self) -> "Batch":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            for output in self._waiting:
+                output.discard()
+
+
+@contextlib.contextmanager
+def discarding(output: Output) -> Iterator[None]:
+    """Discards the output when its making fails."""
+    try:
+        yield
+    except BaseException:
+        output.discard()
+        raise
+
+
+def copy_file(source: Source, output: Output, progress: Callable[[int], None]) -> None:
+    """Fills `output` with the bytes of `source` as they are, ready to be published."""
+    at = 0
+    while at < source.size:
+        count = os.sendfile(output.fd, source.fd, at, min(source.size - at, 8 << 20))
+        if count == 0:
+            break
+        at += count
+        progress(count)
+    source.check_unchanged()
+    output.copy_attributes(source.stat)
+
+
+def remove_leftover(path: str) -> bool:
+    """Removes the temporary file `path` of a run that was killed; returns whether it did. One that a live process writes stays."""
+    owner = names.temporary_owner(os.path.basename(path))
+    if owner is None or (owner != os.getpid() and _is_alive(owner)):
+        return False
+    if os.path.islink(path):
+        os.unlink(path)
+        return True
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return False
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def sync_directories(paths: Iterable[str]) -> None:
+    """Puts the names in these folders on disk."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def sync_file_system(fd: int) -> None:
+    """syncfs(2): puts everything of the file system of `fd` on disk."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syncfs(fd) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _identity(st: os.stat_result) -> tuple[int, ...]:
+    return st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns

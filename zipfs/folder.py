@@ -1,0 +1,174 @@
+"""Mirrors a folder: every file goes through a converter, everything else keeps its place.
+
+Symlinks stay symlinks, empty folders stay, mtime and mode are kept. FIFOs, sockets and devices are left out and noted. One failure does
+not stop the others. Names get visible only when their bytes are on disk (files.Batch).
+"""
+
+import os
+import stat
+from collections.abc import Callable, Collection
+from typing import NamedTuple, Protocol
+
+from zipfs import names
+from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsError
+from zipfs.files import Batch, remove_leftover
+from zipfs.names import show
+
+
+class Summary(NamedTuple):
+    """What was done: regular files, their plain and stored bytes, and remarks (a line each) on what is not as a user may expect."""
+
+    num_files: int = 0
+    plain_size: int = 0
+    stored_size: int = 0
+    notes: tuple[str, ...] = ()
+
+    def plus(self, plain_size: int, stored_size: int) -> "Summary":
+        return self._replace(
+            num_files=self.num_files + 1,
+            plain_size=self.plain_size + plain_size,
+            stored_size=self.stored_size + stored_size,
+        )
+
+    def noting(self, note: str) -> "Summary":
+        return self._replace(notes=(*self.notes, note))
+
+
+class Converter(Protocol):
+    """Makes one output from one file."""
+
+    force: bool
+
+    def convert(self, path: str, directory: str, kept: Collection[str], batch: Batch) -> tuple[int, int]:
+        """Makes the output for the file `path` in `directory` and hands it to `batch`; returns plain and stored size.
+
+        kept: names in the folder of `path` that its outputs have as well, other than those of converted files.
+        """
+
+
+def mirror(src: str, dst: str, converter: Converter) -> Summary:
+    """Mirrors the folder src to dst; FailuresError after all else was done when something failed."""
+    refuse_inside(src, dst)
+    job = _Mirror(converter)
+    with job.batch:
+        job.walk(src, dst)
+    job.finish_folders()
+    failures = job.failures + job.batch.failures
+    if failures:
+        raise FailuresError(failures)
+    return job.summary
+
+
+def refuse_inside(src: str, dst: str) -> None:
+    """UsageError when dst is the folder src or lies inside it."""
+    inside = os.path.realpath(dst)
+    while True:
+        if os.path.exists(inside) and os.path.samefile(inside, src):
+            raise UsageError(f"{show(dst)}: lies inside the source {show(src)}; choose a place outside")
+        parent = os.path.dirname(inside)
+        if parent == inside:
+            return
+        inside = parent
+
+
+def total_size(src: str) -> int:
+    """Bytes of the regular files in the folder, or of the file; what cannot be looked at counts nothing."""
+    if not os.path.isdir(src):
+        return os.path.getsize(src)
+    total = 0
+    for parent, _, files in os.walk(src):
+        for name in files:
+            try:
+                status = os.lstat(os.path.join(parent, name))
+            except OSError:
+                continue
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
+
+
+class _Mirror:
+    """One run of mirror()."""
+
+    def __init__(self, converter: Converter):
+        self.converter = converter
+        self.batch = Batch()
+        self.failures: list[Exception] = []
+        self.summary = Summary()
+        self._root = ""
+        self._made: list[tuple[str, os.stat_result]] = []
+
+    def walk(self, src: str, dst: str) -> None:
+        self._root = dst
+        waiting = [(src, dst)]
+        while waiting:
+            source, target = waiting.pop()
+            folders: list[str] = []
+            self._attempt(source, lambda: self._folder(source, target, folders))
+            waiting += [(os.path.join(source, name), os.path.join(target, name)) for name in reversed(folders)]
+
+    def finish_folders(self) -> None:
+        """Gives the folders that were made their mode and times, the deepest first, since every name in them changes these."""
+        for path, status in reversed(self._made):
+            self._attempt(path, lambda: _copy_attributes(path, status))
+
+    def _attempt(self, path: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            if error.filename is None:
+                error.filename = path
+            self.failures.append(error)
+        except ZipfsError as error:
+            self.failures.append(error)
+
+    def _folder(self, source: str, target: str, folders: list[str]) -> None:
+        with os.scandir(source) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+        self._make_folder(source, target)
+        kept = {e.name for e in entries if not e.is_file(follow_symlinks=False) or not names.takes_suffix(e.name)}
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            elif entry.is_symlink():
+                self._attempt(entry.path, lambda: self._symlink(entry, os.path.join(target, entry.name)))
+            elif entry.is_file(follow_symlinks=False):
+                self._attempt(entry.path, lambda: self._file(entry.path, target, kept))
+            else:
+                self.summary = self.summary.noting(f"{show(entry.path)}: is no file, folder or symlink; left out")
+
+    def _make_folder(self, source: str, target: str) -> None:
+        try:
+            os.mkdir(target, 0o700)
+        except FileExistsError:
+            status = os.stat(target) if target == self._root else os.lstat(target)
+            if not stat.S_ISDIR(status.st_mode):
+                raise OutputExistsError(f"{show(target)}: exists already and is no folder") from None
+            with os.scandir(target) as scan:
+                for entry in scan:
+                    remove_leftover(entry.path)
+        else:
+            self._made.append((target, os.stat(source)))
+            self.batch.touched(os.path.dirname(target) or ".")
+
+    def _file(self, path: str, target: str, kept: Collection[str]) -> None:
+        sizes = self.converter.convert(path, target, kept, self.batch)
+        self.summary = self.summary.plus(*sizes)
+
+    def _symlink(self, entry: os.DirEntry, target: str) -> None:
+        status = entry.stat(follow_symlinks=False)
+        temporary = os.path.join(os.path.dirname(target), names.temporary_name(entry.name))
+        if not self.converter.force and os.path.lexists(target):
+            raise OutputExistsError(f"{show(target)}: exists already; --force replaces it")
+        os.symlink(os.readlink(entry.path), temporary)
+        try:
+            os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+            os.rename(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        self.batch.touched(os.path.dirname(target))
+
+
+def _copy_attributes(path: str, status: os.stat_result) -> None:
+    os.chmod(path, stat.S_IMODE(status.st_mode))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

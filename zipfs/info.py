@@ -1,0 +1,103 @@
+"""Facts of containers and folders as plain data for `zipfs info`. Reads headers and segment tables, no chunk."""
+
+import os
+from typing import Any
+
+from zipfs import _native, segments
+from zipfs.decompressor import is_container
+from zipfs.errors import FormatError, ZipfsError, naming
+from zipfs.files import Source
+from zipfs.verify import regular_files
+
+
+def info(path: str) -> tuple[dict[str, Any], list[Exception]]:
+    """The facts of a file, or {"files": [...], "total": {...}} of a folder, and what could not be read.
+
+    A file: path, plain_size, stored_size, ratio (stored by plain), chunk_size, num_chunks, sha256 (hexadecimal, or None when unknown) and
+    segments. A file that is no container is its own plain file: no chunks, no segments.
+    """
+    if not os.path.isdir(path):
+        return file_info(path), []
+    files, failures = [], []
+    for file in regular_files(path):
+        try:
+            files.append(file_info(file, follow=False))
+        except (OSError, ZipfsError) as error:
+            failures.append(error)
+    return {"files": files, "total": total(files)}, failures
+
+
+def total(files: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over the files."""
+    plain_size = sum(file["plain_size"] for file in files)
+    stored_size = sum(file["stored_size"] for file in files)
+    return {
+        "num_files": len(files),
+        "plain_size": plain_size,
+        "stored_size": stored_size,
+        "ratio": ratio(plain_size, stored_size),
+    }
+
+
+def ratio(plain_size: int, stored_size: int) -> float:
+    return round(stored_size / plain_size, 4) if plain_size else 1.0
+
+
+def file_info(path: str, follow: bool = True) -> dict[str, Any]:
+    """The facts of one file; FormatError when its header or root breaks a rule. A damaged segment table counts as none."""
+    with naming(path), Source(path, follow) as source:
+        if not is_container(source):
+            return _facts(path, source.size, source.size, 0, 0, None, [])
+        with _native.Reader(source.fd) as reader:
+            header = reader.header
+            sha256 = header["sha256"]
+            return _facts(
+                path,
+                header["plain_size"],
+                header["container_size"],
+                1 << header["chunk_log2"],
+                header["num_chunks"],
+                sha256.hex() if sha256 else None,
+                _read_segments(source, header),
+            )
+
+
+def _facts(
+    path: str,
+    plain_size: int,
+    stored_size: int,
+    chunk_size: int,
+    num_chunks: int,
+    sha256: str | None,
+    stored_segments: list[segments.StoredSegment],
+) -> dict[str, Any]:
+    return {
+        "path": path,
+        "plain_size": plain_size,
+        "stored_size": stored_size,
+        "ratio": ratio(plain_size, stored_size),
+        "chunk_size": chunk_size,
+        "num_chunks": num_chunks,
+        "sha256": sha256,
+        "segments": [
+            {
+                "name": segment.name,
+                "dtype": segment.dtype,
+                "shape": list(segment.shape),
+                "offset": segment.offset,
+                "plain_size": segment.size,
+                "stored_size": stored_size,
+            }
+            for segment, stored_size in stored_segments
+        ],
+    }
+
+
+def _read_segments(source: Source, header: dict[str, Any]) -> list[segments.StoredSegment]:
+    size = header["segments_size"]
+    if not 0 < size <= segments.MAX_SECTION:
+        return []
+    try:
+        return segments.parse(os.pread(source.fd, size, header["segments_offset"]), header["plain_size"])
+    except FormatError:
+        return []

@@ -1,0 +1,173 @@
+"""Compresses one file: plain bytes in, a checked container out, under its final name only once it is whole and on disk.
+
+source ──blocks──> threads (read, encode, decode again, compare) ──in order──> SHA-256, payloads, index ──> root, segments, header ──> every stored
+byte read back. Deterministic: the same bytes, level and chunk size give the same container with any number of threads.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from zipfs import _native, segments
+from zipfs.errors import UsageError, naming
+from zipfs.files import Output, Source
+from zipfs.index import MAX_ROOT, IndexWriter, index_size, root_size
+from zipfs.layout import detect
+from zipfs.names import show
+from zipfs.pipeline import Pipeline, Slot
+
+LEVELS = {"fast": 0, "default": 1, "max": 2}
+HEADER_SIZE = 256
+MAX_PLAIN_SIZE = 1 << 50
+MIN_SAVING = 0.02
+"""A file that shrinks by less is not worth a container."""
+
+
+class Sizes(NamedTuple):
+    """Plain and stored bytes of what was written."""
+
+    plain_size: int
+    stored_size: int
+
+
+def level_number(level: str) -> int:
+    if level not in LEVELS:
+        raise UsageError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
+    return LEVELS[level]
+
+
+def largest_worthwhile(plain_size: int) -> int:
+    """Size of the largest container that saves enough."""
+    return int(plain_size * (1 - MIN_SAVING))
+
+
+def write_container(
+    source: Source,
+    output: Output,
+    pipeline: Pipeline,
+    level: int,
+    *,
+    max_size: int | None = None,
+    progress: Callable[[int], None] = lambda size: None,
+) -> Sizes | None:
+    """Fills `output` with the container of `source`, checked and with its mode and times, ready to publish.
+
+    Returns None as soon as it is certain that the container would be larger than max_size; `output` then holds rubbish.
+    """
+    if source.size > MAX_PLAIN_SIZE or root_size(-(-source.size >> pipeline.chunk_log2)) > MAX_ROOT:
+        raise UsageError(f"{show(source.path)}: is larger than a container can be")
+    job = _Job(source, output, pipeline, level, progress)
+    try:
+        if not job.write_payloads(max_size):
+            return None
+        header = job.write_tail()
+    finally:
+        job.index.close()
+    if max_size is not None and header["container_size"] > max_size:
+        return None
+    source.check_unchanged()
+    check_stored(output, pipeline, header["num_chunks"])
+    output.copy_attributes(source.stat)
+    return Sizes(source.size, header["container_size"])
+
+
+class _Job:
+    """One file on its way: what is known so far of its container."""
+
+    def __init__(
+        self, source: Source, output: Output, pipeline: Pipeline, level: int, progress: Callable[[int], None]
+    ):
+        self.source = source
+        self.output = output
+        self.pipeline = pipeline
+        self.level = level
+        self.progress = progress
+        self.segment_map = segments.SegmentMap(detect(source.fd, source.size))
+        self.stored_sizes = [0] * len(self.segment_map.segments)
+        self.sha256 = hashlib.sha256()
+        self.num_chunks = -(-source.size >> pipeline.chunk_log2)
+        self.index = IndexWriter(HEADER_SIZE, output.directory)
+
+    def write_payloads(self, max_size: int | None) -> bool:
+        """Encodes and writes all chunks; False when the container would get larger than max_size."""
+        rest = index_size(self.num_chunks)
+        with self.pipeline.ordered(self._encode, self.pipeline.num_blocks(self.source.size)) as blocks:
+            for slot, (plain_size, entries, shares) in blocks:
+                hashing = self.pipeline.aside(self.sha256.update, slot.plain[:plain_size])
+                try:
+                    stored_size = sum(entry[0] for entry in entries)
+                    self.output.write(slot.stored[:stored_size], self.index.end)
+                finally:
+                    hashing.result()
+                for entry in entries:
+                    self.index.add(*entry)
+                for segment, share in shares:
+                    self.stored_sizes[segment] += share
+                self.progress(plain_size)
+                if max_size is not None and self.index.end + rest > max_size:
+                    return False
+        return True
+
+    def _encode(self, codec: _native.Codec, number: int, slot: Slot) -> tuple[int, list, list]:
+        """Reads and encodes one block into slot.stored; in a pipeline thread. Returns plain size, entries and segment shares."""
+        start = number * self.pipeline.block_size
+        plain = slot.plain[: min(self.pipeline.block_size, self.source.size - start)]
+        self.source.read_into(plain, start)
+        records = self.segment_map.packed(start, start + len(plain))
+        entries = codec.encode(plain, number * self.pipeline.chunks_per_block, records, self.level, slot.stored)
+        return len(plain), entries, self._shares(start, len(plain), entries, slot) if records else []
+
+    def _shares(self, start: int, plain_size: int, entries: list, slot: Slot) -> list[tuple[int, int]]:
+        result, at, chunk_size = [], 0, 1 << self.pipeline.chunk_log2
+        for i, (stored_size, kind, _, _) in enumerate(entries):
+            chunk_plain = min(chunk_size, plain_size - i * chunk_size)
+            payload = slot.stored[at : at + stored_size]
+            result += self.segment_map.shares(start + i * chunk_size, chunk_plain, payload, kind)
+            at += stored_size
+        return result
+
+    def write_tail(self) -> dict:
+        """Writes index, segment table and at last the header, whose fields it returns."""
+        pages, pages_size, root = self.index.finish()
+        pages_offset = self.index.end
+        root_offset = pages_offset + pages_size
+        at = pages_offset
+        while page := pages.read(1 << 20):
+            self.output.write(page, at)
+            at += len(page)
+        table = segments.pack(self.segment_map.segments, self.stored_sizes)
+        self.output.write(root + table, root_offset)
+        segments_offset = root_offset + len(root)
+        fields = {
+            "plain_size": self.source.size,
+            "container_size": segments_offset + len(table),
+            "num_chunks": self.num_chunks,
+            "chunk_log2": self.pipeline.chunk_log2,
+            "level": self.level,
+            "zstd_version": _native.ZSTD_VERSION,
+            "sha256": self.sha256.digest(),
+            "payloads_offset": HEADER_SIZE,
+            "payloads_size": pages_offset - HEADER_SIZE,
+            "pages_offset": pages_offset,
+            "pages_size": pages_size,
+            "root_offset": root_offset,
+            "root_size": len(root),
+            "segments_offset": segments_offset if table else 0,
+            "segments_size": len(table),
+        }
+        self.output.write(_native.header_write(fields), 0)
+        return fields
+
+
+def check_stored(output: Output, pipeline: Pipeline, num_chunks: int) -> None:
+    """Reads a finished container back: header, root, every page and every stored hash. Its chunks were decoded when they were encoded."""
+    with naming(output.path), _native.Reader(output.fd) as reader:
+
+        def check(codec: _native.Codec, number: int, slot: Slot) -> None:
+            first = number * pipeline.chunks_per_block
+            for chunk in range(first, min(first + pipeline.chunks_per_block, num_chunks)):
+                reader.check_chunk(codec, chunk)
+
+        with pipeline.ordered(check, -(-num_chunks // pipeline.chunks_per_block)) as blocks:
+            for _ in blocks:
+                pass
