@@ -306,6 +306,15 @@ class Forged:
         page, index = divmod(number, PAGE_ENTRIES)
         return self._poke(self.sections[1].offset + 4096 * page + 32 + 32 * index, ENTRY_FIELDS, fields)
 
+    def entry_fields(self, number: int) -> dict[str, int]:
+        """offset, stored_size, kind and hashes as they stand now."""
+        page, index = divmod(number, PAGE_ENTRIES)
+        base = self.sections[1].offset + 4096 * page + 32 + 32 * index
+        return {name: struct.unpack_from("<" + form, self.data, base + at)[0] for name, (at, form) in ENTRY_FIELDS.items()}
+
+    def bound_value(self, number: int) -> int:
+        return struct.unpack_from("<Q", self.data, self.sections[2].offset + 8 * number)[0]
+
     def bound(self, number: int, value: int) -> "Forged":
         struct.pack_into("<Q", self.data, self.sections[2].offset + 8 * number, value)
         return self

@@ -1,9 +1,8 @@
 """The reference decoder against the hand encoder, and the C decoder against both: equal bytes, chunk by chunk."""
 
-import os
-
 import numpy as np
 import pytest
+from both import native_decode
 from forge import (
     Chunk,
     Forged,
@@ -23,23 +22,6 @@ from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD, decode_chunk, xxh3
 from zipfs import _native
 
 SEED = 20261122
-
-
-def native_decode(container: bytes) -> bytes:
-    """The plain bytes by C, every plain hash checked."""
-    fd = os.memfd_create("container")
-    try:
-        os.write(fd, container)
-        with _native.Reader(fd) as reader:
-            codec = _native.Codec(reader.header["chunk_log2"])
-            size, log2 = reader.header["plain_size"], reader.header["chunk_log2"]
-            plain = bytearray(size)
-            for number in range(reader.header["num_chunks"]):
-                chunk = memoryview(plain)[number << log2 : min(number + 1 << log2, size)]
-                reader.read_chunk(codec, number, chunk, check_plain=True)
-            return bytes(plain)
-    finally:
-        os.close(fd)
 
 
 def weights(layout: int, n: int, rng: np.random.Generator) -> bytes:
