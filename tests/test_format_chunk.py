@@ -1,0 +1,297 @@
+"""Every rule of docs/format.md sections 4 and 5 that rejects a payload, with right hashes: the C decoder and the reference decoder by name."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from both import native_verdict, reference_verdict
+from forge import (
+    CONST,
+    RANS,
+    RAW,
+    ZSTD,
+    Chunk,
+    CodedRun,
+    Forged,
+    Plane,
+    Rans,
+    coded,
+    const_plane,
+    rans,
+    raw_plane,
+    run,
+    run_record,
+    zstd_frame,
+    zstd_plane,
+)
+
+from zipfs import _native
+
+BYTES, BF16, F16, F8_E4M3, I32 = 0, 1, 2, 5, 8
+ZEROS = run(BYTES, bytes(20_000), [CONST])
+"""Goes with every run, so that the payload is smaller than its chunk."""
+TEXT = bytes(i % 7 for i in range(1000))
+NIBBLES = bytes(i % 3 * 17 for i in range(301))
+SYMBOLS = np.frombuffer(TEXT, np.uint8)
+
+
+def record(base: int = BYTES, base_phase: int = 0, **fields: int) -> Chunk:
+    """A run of right planes whose record says something else."""
+    r = run(base, TEXT, [RAW] * {BYTES: 1, BF16: 2, I32: 4}[base], base_phase)
+    sizes = {"layout": base, "phase": base_phase, "plain_size": len(r.plain), "stored_size": len(r.payload)} | fields
+    return coded(CodedRun(run_record(**sizes), r.payload, r.plain), ZEROS)
+
+
+def plane(data: Plane | list[Plane], layout: int = BYTES, plain: bytes = TEXT) -> Chunk:
+    return coded(run(layout, plain, data if isinstance(data, list) else [data]), ZEROS)
+
+
+def cut(chunk: Chunk, size: int) -> Chunk:
+    return chunk._replace(payload=chunk.payload[:size])
+
+
+def plain_off_by(by: int) -> Chunk:
+    """Runs whose plain sizes add up to another size than the chunk's."""
+    chunk = coded(run(BYTES, TEXT, [RAW]), ZEROS)
+    return chunk._replace(plain=chunk.plain + b"\0" * by if by > 0 else chunk.plain[:by])
+
+
+def spoilt(**fields: object) -> Chunk:
+    """An RANS plane of TEXT with parts overridden."""
+    parts = rans(SYMBOLS)
+    for name, value in fields.items():
+        setattr(parts, name, value)
+    return plane(parts.plane())
+
+
+def with_escape(**fields: object) -> Chunk:
+    """The same with 5 and 6 behind an escape: 285 escape values."""
+    parts = escaped()
+    for name, value in fields.items():
+        setattr(parts, name, value)
+    return plane(parts.plane())
+
+
+def escaped() -> Rans:
+    return rans(SYMBOLS, ([40, 40, 40, 40, 40, 56], [0, 1, 2, 3, 4, 0], 1))
+
+
+def state(lane: int, value: int) -> np.ndarray:
+    states = rans(SYMBOLS).states.copy()
+    states[lane] = value
+    return states
+
+
+def nibble_rans(**fields: object) -> Chunk:
+    """An RANS plane of 4 bits."""
+    parts = rans(np.frombuffer(NIBBLES, np.uint8) & 15)
+    for name, value in fields.items():
+        setattr(parts, name, value)
+    return plane([RAW, parts.plane()], F8_E4M3, NIBBLES)
+
+
+def high_symbol() -> Chunk:
+    parts = rans(np.frombuffer(NIBBLES, np.uint8) & 15)
+    parts.value[1] = 16
+    return plane([RAW, parts.plane()], F8_E4M3, NIBBLES)
+
+
+def high_escape() -> Chunk:
+    values = np.frombuffer(NIBBLES, np.uint8) & 15
+    parts = rans(values, ([200, 56], [0, 0], 1))
+    parts.escapes = b"\x10" + parts.escapes[1:]
+    return plane([RAW, parts.plane()], F8_E4M3, NIBBLES)
+
+
+def fixed(chunk: Callable[[], Rans], **fields: object) -> Chunk:
+    parts = chunk()
+    for name, value in fields.items():
+        setattr(parts, name, value)
+    return plane(parts.plane())
+
+
+RUN_CASES = {
+    "no runs": (lambda: coded(ZEROS, num_runs=0), "BAD_RUNS"),
+    "65 runs": (lambda: coded(*[run(BYTES, bytes(500), [CONST])] * 65), "BAD_RUNS"),
+    "255 runs": (lambda: coded(ZEROS, num_runs=255), "BAD_RUNS"),
+    "payload of a byte": (lambda: cut(coded(ZEROS), 1), "BAD_RUNS"),
+    "payload of three bytes": (lambda: cut(coded(ZEROS), 3), "BAD_RUNS"),
+    "payload without records": (lambda: cut(coded(ZEROS), 4), "BAD_RUNS"),
+    "payload ends in the records": (lambda: cut(coded(ZEROS), 15), "BAD_RUNS"),
+    "payload ends in a run": (lambda: cut(coded(ZEROS), 16), "BAD_RUNS"),
+    "payload ends a byte early": (lambda: cut(coded(ZEROS), len(coded(ZEROS).payload) - 1), "BAD_RUNS"),
+    "bytes after the runs": (lambda: coded(ZEROS, extra=b"\0"), "BAD_RUNS"),
+    "reserved of the payload": (lambda: coded(ZEROS, reserved=b"\0\0\1"), "RESERVED_NOT_ZERO"),
+    "reserved of a record": (lambda: record(reserved=1 << 15), "RESERVED_NOT_ZERO"),
+    "layout 10": (lambda: record(layout=10), "UNKNOWN_LAYOUT"),
+    "layout 239": (lambda: record(layout=239), "UNKNOWN_LAYOUT"),
+    "layout 255": (lambda: record(layout=255), "UNKNOWN_LAYOUT"),
+    "COPY": (lambda: record(layout=240), "UNKNOWN_FEATURE"),
+    "XOR": (lambda: record(layout=241), "UNKNOWN_FEATURE"),
+    "plain sizes below the chunk": (lambda: plain_off_by(1), "BAD_RUNS"),
+    "plain sizes above the chunk": (lambda: plain_off_by(-1), "BAD_RUNS"),
+    "plain sizes wrap": (lambda: record(plain_size=(1 << 32) - 20_000 + len(TEXT)), "BAD_RUNS"),
+    "stored size short": (lambda: record(stored_size=len(run(BYTES, TEXT, [RAW]).payload) - 1), "BAD_RUNS"),
+    "stored size near 2^32": (lambda: record(stored_size=(1 << 32) - 1), "BAD_RUNS"),
+    "phase of BYTES": (lambda: record(phase=1), "BAD_RUNS"),
+    "phase of BF16": (lambda: record(BF16, phase=2), "BAD_RUNS"),
+    "phase 255": (lambda: record(I32, phase=255), "BAD_RUNS"),
+    "run of no bytes": (lambda: coded(ZEROS, CodedRun(run_record(BYTES, 0, 0, 8), const_plane(0).record(), b"")), "BAD_RUNS"),
+    "run shorter than an element": (lambda: coded(ZEROS, bare_run(I32, 3)), "BAD_RUNS"),
+    "run without an element after its phase": (lambda: coded(ZEROS, bare_run(I32, 6, phase=3)), "BAD_RUNS"),
+    "run shorter than its plane records": (lambda: coded(ZEROS, CodedRun(run_record(BYTES, 0, 9, 7), bytes(7), bytes(9))), "BAD_RUNS"),
+    "run shorter than its head": (lambda: coded(ZEROS, CodedRun(run_record(I32, 3, 9, 2), bytes(2), bytes(9))), "BAD_RUNS"),
+    "planes above the run": (lambda: plane(Plane(RAW, TEXT, stored_size=1001)), "BAD_RUNS"),
+    "planes below the run": (lambda: plane(Plane(RAW, TEXT, stored_size=999)), "BAD_RUNS"),
+    "plane near 2^32": (lambda: plane(Plane(RAW, TEXT, stored_size=(1 << 32) - 1)), "BAD_RUNS"),
+    "plane sizes wrap": (lambda: plane([Plane(RAW, TEXT, (1 << 32) - 2), Plane(RAW, b"", 1002)], BF16, TEXT), "BAD_RUNS"),
+    "reserved of a plane": (lambda: plane(Plane(RAW, TEXT, reserved=b"\1\0\0")), "RESERVED_NOT_ZERO"),
+}
+
+
+def bare_run(layout: int, plain_size: int, phase: int = 0) -> CodedRun:
+    """A run that has head and tail but no element; its planes are empty."""
+    width = {I32: 4}[layout]
+    payload = bytes(plain_size) + const_plane(0).record() * width + bytes(width)
+    return CodedRun(run_record(layout, phase, plain_size, len(payload)), payload, bytes(plain_size))
+
+
+PLANE_CASES = {
+    "coding 4": (lambda: plane(Plane(4, TEXT)), "UNKNOWN_CODING"),
+    "coding 255": (lambda: plane(Plane(255, TEXT)), "UNKNOWN_CODING"),
+    "raw too long": (lambda: plane(Plane(RAW, TEXT + b"\0")), "BAD_PLANE"),
+    "raw too short": (lambda: plane(Plane(RAW, TEXT[:-1])), "BAD_PLANE"),
+    "raw of no bytes": (lambda: plane(Plane(RAW, b"")), "BAD_PLANE"),
+    "raw of 4 bits too long": (lambda: plane([RAW, Plane(RAW, bytes(152))], F8_E4M3, NIBBLES), "BAD_PLANE"),
+    "raw of 4 bits too short": (lambda: plane([RAW, Plane(RAW, bytes(150))], F8_E4M3, NIBBLES), "BAD_PLANE"),
+    "raw with reserved bits": (lambda: plane([RAW, Plane(RAW, bytes(150) + b"\x10")], F8_E4M3, NIBBLES), "RESERVED_NOT_ZERO"),
+    "raw of 3 bits with reserved bits": (
+        lambda: plane([RAW, Plane(RAW, bytes(56) + b"\x80"), RAW], F16, NIBBLES),
+        "RESERVED_NOT_ZERO",
+    ),
+    "constant of no bytes": (lambda: plane(Plane(CONST, b"")), "BAD_PLANE"),
+    "constant of two bytes": (lambda: plane(Plane(CONST, b"\0\0")), "BAD_PLANE"),
+    "constant of 5 bits": (lambda: plane([Plane(CONST, b"\x10"), RAW], F8_E4M3, NIBBLES), "BAD_PLANE"),
+    "constant of 8 bits in 3": (lambda: plane([RAW, Plane(CONST, b"\x80"), RAW], F16, TEXT), "BAD_PLANE"),
+    "zstd of 4 bits": (lambda: plane([Plane(ZSTD, zstd_frame(bytes(301))), RAW], F8_E4M3, NIBBLES), "BAD_ZSTD"),
+    "zstd of no bytes": (lambda: plane(Plane(ZSTD, b"")), "BAD_ZSTD"),
+    "zstd magic": (lambda: plane(Plane(ZSTD, b"\x29" + zstd_frame(TEXT)[1:])), "BAD_ZSTD"),
+    "zstd cut short": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT)[:-1])), "BAD_ZSTD"),
+    "zstd header cut short": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT)[:5])), "BAD_ZSTD"),
+    "zstd with a byte after it": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT) + b"\0")), "BAD_ZSTD"),
+    "zstd with a frame after it": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT) + zstd_frame(b""))), "BAD_ZSTD"),
+    "zstd after a skippable frame": (lambda: plane(Plane(ZSTD, b"\x50\x2a\x4d\x18" + bytes(4) + zstd_frame(TEXT))), "BAD_ZSTD"),
+    "zstd of too few bytes": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT[:-1]))), "BAD_ZSTD"),
+    "zstd of too many bytes": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT + b"\0"))), "BAD_ZSTD"),
+    "zstd content size above the content": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT[:-1], content_size=1000))), "BAD_ZSTD"),
+    "zstd content size below the content": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT, content_size=999)), plain=TEXT[:-1]), "BAD_ZSTD"),
+    "zstd content size near 2^64": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT, 0xE0, (1 << 64) - 1, 8))), "BAD_ZSTD"),
+    "zstd with a window": (lambda: plane(Plane(ZSTD, windowed(TEXT))), "BAD_ZSTD"),
+    "zstd with a checksum flag": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT, 0xA4))), "BAD_ZSTD"),
+    "zstd with a right checksum": (lambda: plane(Plane(ZSTD, with_checksum(TEXT))), "BAD_ZSTD"),
+    "zstd with a dictionary id": (lambda: plane(Plane(ZSTD, b"\x28\xb5\x2f\xfd\xa1\0" + zstd_frame(TEXT, 0xA0)[5:])), "BAD_ZSTD"),
+    "zstd reserved bit": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT, 0xA8))), "BAD_ZSTD"),
+    "zstd damaged": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT)[:9] + b"\xff" * (len(zstd_frame(TEXT)) - 9))), "BAD_ZSTD"),
+}
+
+
+def windowed(data: bytes) -> bytes:
+    """A frame with a window descriptor in place of Single_Segment_flag."""
+    frame = zstd_frame(data, 0x80)
+    return frame[:5] + b"\x00" + frame[5:]
+
+
+def with_checksum(data: bytes) -> bytes:
+    import zstandard
+
+    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+
+
+RANS_CASES = {
+    "plane of no bytes": (lambda: plane(Plane(RANS, b"")), "BAD_PLANE"),
+    "plane of a header": (lambda: plane(Plane(RANS, rans(SYMBOLS).pack()[:12])), "BAD_PLANE"),
+    "plane ends in the states": (lambda: plane(Plane(RANS, rans(SYMBOLS).pack()[:281])), "BAD_PLANE"),
+    "one symbol": (lambda: spoilt(freq=[255], num_symbols=1), "BAD_RANS"),
+    "no symbols": (lambda: spoilt(num_symbols=0), "BAD_RANS"),
+    "65 symbols": (lambda: spoilt(freq=[4] * 63 + [2, 2], value=list(range(65))), "BAD_RANS"),
+    "has_escape 2": (lambda: spoilt(has_escape=2), "BAD_RANS"),
+    "reserved of the header": (lambda: spoilt(reserved=1), "RESERVED_NOT_ZERO"),
+    "coded_size above the plane": (lambda: spoilt(coded_size=len(rans(SYMBOLS).coded) + 1), "BAD_PLANE"),
+    "coded_size below the plane": (lambda: spoilt(coded_size=len(rans(SYMBOLS).coded) - 1), "BAD_PLANE"),
+    "coded_size near 2^32": (lambda: spoilt(coded_size=(1 << 32) - 1), "BAD_PLANE"),
+    "escapes without an escape": (lambda: spoilt(escapes=b"\0"), "BAD_RANS"),
+    "more escapes than elements": (lambda: with_escape(escapes=bytes(1001)), "BAD_RANS"),
+    "escapes near 2^32": (lambda: with_escape(num_escapes=(1 << 32) - 1), "BAD_RANS"),
+    "sizes wrap": (lambda: with_escape(coded_size=(1 << 32) - 10, num_escapes=len(escaped().coded) + 285 + 10), "BAD_PLANE"),
+    "frequency 0": (lambda: spoilt(freq=[0, 72, 37, 37, 37, 37, 36]), "BAD_RANS"),
+    "frequencies make 255": (lambda: spoilt(freq=[36, 36, 37, 37, 37, 36, 36]), "BAD_RANS"),
+    "frequencies make 257": (lambda: spoilt(freq=[37, 37, 37, 37, 37, 36, 36]), "BAD_RANS"),
+    "frequencies make 512": (lambda: spoilt(freq=[100, 100, 100, 100, 100, 6, 6]), "BAD_RANS"),
+    "symbol wider than its field": (high_symbol, "BAD_RANS"),
+    "escape with a value": (lambda: with_escape(value=[0, 1, 2, 3, 4, 5]), "BAD_RANS"),
+    "state 255": (lambda: spoilt(states=state(5, 255)), "BAD_RANS"),
+    "state 0": (lambda: spoilt(states=state(127, 0)), "BAD_RANS"),
+    "another state": (lambda: spoilt(states=state(0, int(rans(SYMBOLS).states[0]) ^ 256)), "BAD_RANS"),
+    "another state of a dropped lane": (lambda: spoilt(states=state(127, int(rans(SYMBOLS).states[127]) ^ 1024)), "BAD_RANS"),
+    "coded byte missing": (lambda: spoilt(coded=rans(SYMBOLS).coded[:-1]), "BAD_RANS"),
+    "no coded bytes": (lambda: spoilt(coded=b""), "BAD_RANS"),
+    "coded byte left": (lambda: spoilt(coded=rans(SYMBOLS).coded + b"\0"), "BAD_RANS"),
+    "many coded bytes left": (lambda: spoilt(coded=rans(SYMBOLS).coded + bytes(300)), "BAD_RANS"),
+    "last coded byte changed": (lambda: spoilt(coded=rans(SYMBOLS).coded[:-1] + bytes([rans(SYMBOLS).coded[-1] ^ 1])), "BAD_RANS"),
+    "escape value missing": (lambda: with_escape(escapes=escaped().escapes[:-1]), "BAD_RANS"),
+    "no escape values": (lambda: with_escape(escapes=b""), "BAD_RANS"),
+    "escape value left": (lambda: with_escape(escapes=escaped().escapes + b"\0"), "BAD_RANS"),
+    "escape wider than its field": (high_escape, "BAD_RANS"),
+}
+
+CASES = {"runs": RUN_CASES, "plane": PLANE_CASES, "rans": RANS_CASES}
+
+
+@pytest.mark.parametrize(
+    ("make", "status"),
+    [pytest.param(*case, id=f"{group}: {name}") for group, cases in CASES.items() for name, case in cases.items()],
+)
+def test_rejects(make, status):
+    container = Forged([make()]).seal()
+    assert (reference_verdict(container), native_verdict(container)) == (status, status)
+
+
+ACCEPTED = {
+    "64 runs": lambda: coded(*[run(BYTES, bytes([i]) * 500, [CONST]) for i in range(64)]),
+    "a run of one byte": lambda: coded(ZEROS, run(BYTES, b"x", [CONST]), run(BYTES, b"y", [RAW])),
+    "phase with one element": lambda: coded(ZEROS, run(I32, b"headELEMtai"[1:], [RAW] * 4, phase=3)),
+    "rans planes": lambda: plane([RANS, RANS], F8_E4M3, NIBBLES),
+    "the parts that are spoilt above": lambda: spoilt(),
+    "the escapes that are spoilt above": lambda: with_escape(),
+    "the bits that are spoilt above": lambda: nibble_rans(),
+    "64 symbols": lambda: fixed(lambda: rans(SYMBOLS, ([4] * 64, [0, 1, 2, 3, 4, 5, 6, *range(100, 157)], 0))),
+    "an escape that does not occur": lambda: fixed(lambda: rans(SYMBOLS, ([36] * 7 + [4], [0, 1, 2, 3, 4, 5, 6, 0], 1))),
+    "zstd with a wide content size": lambda: plane(Plane(ZSTD, zstd_frame(TEXT, 0xE0, 1000, 8))),
+    "zstd with a narrow content size": lambda: plane(Plane(ZSTD, zstd_frame(TEXT, 0x60, 1000 - 256, 2))),
+    "zstd with the unused bit": lambda: plane(Plane(ZSTD, zstd_frame(TEXT, 0xB0))),
+    "raw, constant and zstd in one": lambda: plane([const_plane(0), raw_plane(SYMBOLS, 8)], BF16, big_endian(SYMBOLS)),
+    "zstd in both": lambda: plane([zstd_plane(np.zeros(1000, np.uint8)), zstd_plane(SYMBOLS)], BF16, big_endian(SYMBOLS)),
+}
+
+
+def big_endian(low: np.ndarray) -> bytes:
+    """Elements BF16 whose exponent and sign are 0; the mantissa, under 128, is `low`."""
+    return low.astype("<u2").tobytes()
+
+
+@pytest.mark.parametrize("make", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_accepts(make):
+    """What the cases above are spoilt from, and what the text allows though no writer does it."""
+    chunk = make()
+    container = Forged([chunk]).seal()
+    assert reference_verdict(container) == chunk.plain
+    assert native_verdict(container) == chunk.plain
+
+
+def test_decode_into_another_size():
+    """The caller says the plain size; a payload of another one is rejected, not fitted in."""
+    chunk = coded(run(BYTES, TEXT, [RANS]), ZEROS)
+    entry = (len(chunk.payload), chunk.kind, _native.hash(chunk.payload, 3), 0)
+    for size in (len(chunk.plain) - 1, len(chunk.plain) + 1):
+        with pytest.raises(_native.FormatError, check=lambda error: error.status == "BAD_RUNS"):
+            _native.Codec(16).decode(chunk.payload, 3, entry, bytearray(size))
