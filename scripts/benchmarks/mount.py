@@ -1,0 +1,225 @@
+"""`scripts/bench mount`: reading one BF16 model through the mount, beside the plain file, the null server and squashfs.
+
+Warm source, cold reader: stored bytes are in the page cache, the pages of the file that is read are dropped before each run, and the file is
+at least four times the chunk cache, so that everything is decoded again; the daemon's own counters prove it. Every run goes once
+through all servers; ratios are taken within a run.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import corpus, machine, readers, servers, table
+
+NAME = "mount"
+HELP = "reads through the mount beside the plain file, the null server, squashfs and squashfuse"
+BUILD = Path(__file__).parents[2] / "build"
+NULL_BAR, SQUASHFUSE_BAR, DECODED_BAR = 0.6, 2.5, 0.98
+PLAIN_COLD, PLAIN_WARM = "plain file, cold", "plain file, in the page cache"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mib", type=int, help="size of the file (default 1024, with --quick 128)")
+    parser.add_argument("--runs", type=int, help="default 9, with --quick 3")
+    parser.add_argument("--drivers", default="", help="further drivers of the mount to measure, comma-separated, for example fusepy")
+    parser.add_argument("--dir", type=Path, default=BUILD, help="where to work; a folder on the disk to be measured (default build/)")
+
+
+def write_model(path: Path, size: int) -> None:
+    """A safetensors file of `size` bytes of BF16 weights."""
+    tensor_size = corpus.ROWS * corpus.COLUMNS * 2
+    header = {
+        f"layers.{number}.weight": {
+            "dtype": "BF16",
+            "shape": [corpus.ROWS, corpus.COLUMNS],
+            "data_offsets": [number * tensor_size, (number + 1) * tensor_size],
+        }
+        for number in range(size // tensor_size)
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for values in corpus.tensors("bf16", size):
+            file.write(values.tobytes())
+
+
+def prepare(work: Path, size: int) -> tuple[Path, Path, float]:
+    """(plain file, container, compress GB/s), all on disk."""
+    plain = work / "plain" / "model.safetensors"
+    plain.parent.mkdir()
+    write_model(plain, size)
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "zipfs", "compress", str(plain.parent), str(work / "packed")], check=True, stderr=subprocess.DEVNULL)
+    speed = size / (time.perf_counter() - start) / 1e9
+    os.sync()
+    return plain, work / "packed" / "model.safetensors.zipfs", speed
+
+
+def start_servers(stack: contextlib.ExitStack, work: Path, plain: Path, container: Path, arguments) -> tuple[list, dict[str, str]]:
+    """(servers that run, reasons of the others by name); those of zipfs come first and give their readahead to all."""
+    size = plain.stat().st_size
+    running = [stack.enter_context(servers.zipfs(work, container, size // 4))]
+    readahead = servers.readahead_kb(running[0].mountpoint)
+    others = {f"zipfs ({name})": servers.zipfs(work, container, size // 4, name) for name in filter(None, arguments.drivers.split(","))}
+    others |= {
+        "null server": servers.null_server(work, container, size, readahead),
+        "squashfs, kernel": servers.squashfs_kernel(work, plain, readahead),
+        "squashfuse_ll": servers.squashfuse(work, plain, readahead),
+    }
+    left_out = {}
+    for name, server in others.items():
+        try:
+            running.append(stack.enter_context(server))
+        except servers.Missing as reason:
+            left_out[name] = str(reason)
+    running += [servers.Served(PLAIN_COLD, str(plain)), servers.Served(PLAIN_WARM, str(plain))]
+    return running, left_out
+
+
+def counters(served: servers.Served) -> dict[str, int]:
+    return json.loads(os.getxattr(served.mountpoint, "user.zipfs.stats"))
+
+
+def decoded_share(before: dict[str, int], after: dict[str, int]) -> float:
+    """Bytes decoded over bytes read between two looks at the counters."""
+    return (after["bytes_decoded"] - before["bytes_decoded"]) / (after["bytes_read"] - before["bytes_read"])
+
+
+def read_once(served: servers.Served, way: str) -> tuple[float, float | None]:
+    """(GB/s, decoded share of a zipfs mount)"""
+    if served.name == PLAIN_WARM:
+        readers.warm_pages(served.path)
+        return readers.speed(served.path, way), None
+    if served.source:
+        readers.warm_pages(served.source)
+    if not served.name.startswith("zipfs"):
+        return readers.cold_speed(served.path, way), None
+    before = counters(served)
+    speed = readers.cold_speed(served.path, way)
+    return speed, decoded_share(before, counters(served))
+
+
+def measure(running: list[servers.Served], way: str, runs: int) -> dict:
+    """{server: [GB/s per run]} and the smallest decoded share of a zipfs mount."""
+    speeds: dict[str, list[float]] = {served.name: [] for served in running}
+    shares = []
+    for run in range(runs):
+        for served in running if run % 2 == 0 else reversed(running):
+            speed, share = read_once(served, way)
+            speeds[served.name].append(speed)
+            shares += [share] if share is not None else []
+    return {"speeds": speeds, "decoded_share": min(shares)}
+
+
+def measure_from_disk(plain: Path, served: servers.Served, way: str, runs: int) -> dict:
+    """Plain file and mount, both with nothing of them in the page cache."""
+    speeds: dict[str, list[float]] = {"plain": [], "zipfs": []}
+    for _ in range(runs):
+        speeds["plain"].append(readers.cold_speed(str(plain), way))
+        readers.drop_pages(served.source)
+        speeds["zipfs"].append(readers.cold_speed(served.path, way))
+    return {name: table.summary(values) for name, values in speeds.items()} | {"ratio": ratio(speeds, "zipfs", "plain")}
+
+
+def ratio(speeds: dict[str, list[float]], name: str, base: str) -> dict[str, float]:
+    return table.summary([speed / other for speed, other in zip(speeds[name], speeds[base], strict=True)])
+
+
+def report_way(way: str, measured: dict) -> dict:
+    speeds = measured["speeds"]
+    return {
+        "way": way,
+        "decoded_share": measured["decoded_share"],
+        "servers": {name: table.summary(values) for name, values in speeds.items()},
+        "zipfs_over": {name: ratio(speeds, "zipfs", name) for name in speeds if name != "zipfs"},
+    }
+
+
+def bars(ways: list[dict]) -> list[dict]:
+    """The first bars of the project, as far as their peers ran."""
+    found = []
+    for way in ways:
+        wanted = {"null server": NULL_BAR, "squashfuse_ll": SQUASHFUSE_BAR} if way["way"] != "O_DIRECT" else {}
+        for name, least in wanted.items():
+            if name in way["zipfs_over"]:
+                found.append(table.bar(f"{way['way']}: zipfs over {name}", way["zipfs_over"][name]["median"], ">=", least))
+        found.append(table.bar(f"{way['way']}: bytes decoded over bytes read", way["decoded_share"], ">=", DECODED_BAR))
+    return found
+
+
+def run(arguments: argparse.Namespace) -> dict:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("scripts/bench: stopped"))
+    size = (arguments.mib or (128 if arguments.quick else 1024)) << 20
+    runs = arguments.runs or (3 if arguments.quick else 9)
+    arguments.dir.mkdir(exist_ok=True)
+    described = machine.describe()
+    with tempfile.TemporaryDirectory(dir=arguments.dir, prefix="bench-") as folder, contextlib.ExitStack() as stack:
+        work = Path(folder)
+        plain, container, compress_speed = prepare(work, size)
+        running, left_out = start_servers(stack, work, plain, container, arguments)
+        ways, from_disk = [], {}
+        for way in readers.WAYS:
+            print(f"scripts/bench: {way}", file=sys.stderr)
+            ways.append(report_way(way, measure(running, way, runs)))
+            from_disk[way] = measure_from_disk(plain, running[0], way, runs)
+        return {
+            "machine": described,
+            "plain_bytes": plain.stat().st_size,
+            "stored_bytes": container.stat().st_size,
+            "compress": compress_speed,
+            "readahead_kb": {served.name: servers.readahead_kb(served.path) for served in running},
+            "runs": runs,
+            "ways": ways,
+            "from_disk": from_disk,
+            "left_out": left_out,
+            "bars": bars(ways),
+        }
+
+
+def speed_table(report: dict) -> str:
+    names = report["ways"][0]["servers"]
+    header = ["GB/s (quartiles)", *(way["way"] for way in report["ways"]), "readahead KiB"]
+    rows = [
+        [name, *(table.spread(way["servers"][name]) for way in report["ways"]), str(report["readahead_kb"][name])]
+        for name in names
+    ]
+    return table.markdown(header, rows)
+
+
+def ratio_table(report: dict) -> str:
+    names = report["ways"][0]["zipfs_over"]
+    rows = [[f"zipfs over {name}", *(table.spread(way["zipfs_over"][name]) for way in report["ways"])] for name in names]
+    return table.markdown(["paired ratio (quartiles)", *(way["way"] for way in report["ways"])], rows)
+
+
+def disk_table(report: dict) -> str:
+    rows = [
+        [way, table.spread(figures["plain"]), table.spread(figures["zipfs"]), table.spread(figures["ratio"])]
+        for way, figures in report["from_disk"].items()
+    ]
+    return table.markdown(["from disk, nothing cached", "plain GB/s", "zipfs GB/s", "paired ratio"], rows)
+
+
+def to_markdown(report: dict) -> str:
+    percent = 100 * report["stored_bytes"] / report["plain_bytes"]
+    shares = statistics.mean(way["decoded_share"] for way in report["ways"])
+    parts = [
+        f"`{report['command']}` on {machine.headline(report['machine'])}",
+        f"BF16 safetensors of {report['plain_bytes'] >> 20} MiB, stored {percent:.2f} %, compressed at {report['compress']:.2f} GB/s; chunk cache a quarter "
+        f"of it. Source in the page cache, the reader's pages dropped, medians of {report['runs']} runs; bytes decoded over bytes read {shares:.3f}.",
+        speed_table(report),
+        ratio_table(report),
+        disk_table(report),
+    ]
+    if report["left_out"]:
+        parts.append("Left out: " + "; ".join(f"{name}: {why}" for name, why in report["left_out"].items()) + ".")
+    return "\n\n".join([*parts, "\n".join(map(table.verdict, report["bars"]))])

@@ -1,0 +1,75 @@
+"""Reading a file from end to end as engines do, after its pages were dropped from the page cache or not; GB/s of plain bytes."""
+
+import mmap
+import os
+import time
+
+import numpy as np
+
+READ_BLOCK = 1 << 20
+DIRECT_BLOCK = 4 << 20
+
+
+def drop_pages(path: str) -> None:
+    """Drops the file's clean pages from the page cache."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
+def warm_pages(path: str) -> None:
+    """Reads the file into the page cache."""
+    by_read(path)
+
+
+def by_blocks(path: str, flags: int, block_size: int) -> int:
+    """Bytes read by preadv into one page-aligned buffer."""
+    block = mmap.mmap(-1, block_size)
+    block.write(bytes(block_size))
+    fd = os.open(path, os.O_RDONLY | flags)
+    try:
+        done = 0
+        while got := os.preadv(fd, [block], done):
+            done += got
+        return done
+    finally:
+        os.close(fd)
+
+
+def by_read(path: str) -> int:
+    return by_blocks(path, 0, READ_BLOCK)
+
+
+def by_direct(path: str) -> int:
+    return by_blocks(path, os.O_DIRECT, DIRECT_BLOCK)
+
+
+def by_mmap(path: str) -> int:
+    """Touches every page of a shared mapping in order."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as mapped:
+        pages = np.frombuffer(mapped, dtype=np.uint8)
+        int(pages[:: mmap.PAGESIZE].sum())
+        size = pages.size
+        del pages
+        return size
+
+
+WAYS = {"read": by_read, "mmap": by_mmap, "O_DIRECT": by_direct}
+
+
+def speed(path: str, way: str) -> float:
+    """GB/s of reading the whole file; how warm it is, is the caller's affair."""
+    start = time.perf_counter()
+    size = WAYS[way](path)
+    return size / (time.perf_counter() - start) / 1e9
+
+
+def cold_speed(path: str, way: str) -> float:
+    """The same with none of its pages in the page cache, and leaves none there."""
+    drop_pages(path)
+    try:
+        return speed(path, way)
+    finally:
+        drop_pages(path)
