@@ -11,12 +11,14 @@ static PyObject *format_error;
 
 /* ---- shared with the other files ---- */
 
-/* FormatError(status, message); a subclass of ours in zipfs.errors gets the same arguments. */
+/* FormatError(status, where) with the attribute status. */
 static PyObject *raise_format_error(enum zipfs_status status, const char *where) {
-    PyObject *args = Py_BuildValue("ss", zipfs_status_name(status), where);
-    if (args)
-        PyErr_SetObject(format_error, args);
-    Py_XDECREF(args);
+    PyObject *name = PyUnicode_FromString(zipfs_status_name(status));
+    PyObject *error = name ? PyObject_CallFunction(format_error, "Os", name, where) : NULL;
+    if (error && PyObject_SetAttrString(error, "status", name) == 0)
+        PyErr_SetObject(format_error, error);
+    Py_XDECREF(error);
+    Py_XDECREF(name);
     return NULL;
 }
 
@@ -75,31 +77,6 @@ int zipfs_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type_ret)
     }
     Py_DECREF(type);
     return 0;
-}
-
-/* ---- FormatError ---- */
-
-static PyObject *format_error_status(PyObject *self, void *closure) {
-    (void)closure;
-    PyObject *args = PyObject_GetAttrString(self, "args");
-    PyObject *status = args ? PySequence_GetItem(args, 0) : NULL;
-    Py_XDECREF(args);
-    return status;
-}
-
-static PyGetSetDef format_error_getset[] = {
-    {"status", format_error_status, NULL, "Name of the broken rule, as in docs/format.md: \"BAD_MAGIC\".", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyObject *new_format_error(void) {
-    PyType_Slot slots[] = {
-        {Py_tp_doc, "A container breaks a rule of docs/format.md. args: (status, where)."},
-        {Py_tp_getset, format_error_getset},
-        {0, NULL},
-    };
-    PyType_Spec spec = {"zipfs._native.FormatError", 0, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, slots};
-    return PyType_FromSpecWithBases(&spec, PyExc_Exception);
 }
 
 /* ---- functions ---- */
@@ -193,7 +170,8 @@ PyMODINIT_FUNC PyInit__native(void) {
     PyObject *module = PyModule_Create(&module_def);
     if (!module)
         return NULL;
-    format_error = new_format_error();
+    format_error = PyErr_NewExceptionWithDoc(
+        "zipfs._native.FormatError", "A container breaks a rule of docs/format.md. args: (status, where). Attribute: status.", NULL, NULL);
     if (!format_error || PyModule_AddObjectRef(module, "FormatError", format_error) < 0 || zipfs_add_codec(module) < 0
         || zipfs_add_container(module) < 0 || zipfs_add_cache(module) < 0) {
         Py_DECREF(module);
