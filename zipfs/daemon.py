@@ -1,0 +1,102 @@
+"""The process behind a mount: `python -m zipfs.daemon JSON`, started by zipfs.mount in a fresh interpreter.
+
+JSON holds the fields of Settings. The process opens the source before it mounts over the mountpoint, and never touches
+the mountpoint afterwards. It writes "ready" to the descriptor `ready_fd` as soon as requests are answered; until then
+it tells what goes wrong on stderr. It ends when it is unmounted, or on SIGTERM, SIGINT or SIGHUP, at which libfuse
+unmounts whether or not files are open.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import resource
+import sys
+from typing import Any
+
+from zipfs import _native
+from zipfs.drivers import fusepy
+from zipfs.errors import MountError
+from zipfs.tree import Tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a daemon must know. Paths are absolute; `options` are those of mount(8); driver None is the best there is;
+    log_fd -1 is syslog.
+    """
+
+    source: str
+    mountpoint: str
+    cache_size: int
+    jobs: int
+    options: dict[str, Any]
+    driver: str | None
+    foreground: bool
+    ready_fd: int
+    log_fd: int
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+
+class NativeHandler(logging.Handler):
+    """Sends what the bindings log to where zipfs logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _native.log(self.format(record))
+
+
+def main() -> int:
+    settings = Settings(**json.loads(sys.argv[1]))
+    _native.log_to_fd(settings.log_fd)
+    logging.basicConfig(handlers=[NativeHandler()], level=logging.WARNING)
+    is_ready = False
+
+    def on_ready() -> None:
+        nonlocal is_ready
+        is_ready = True
+        report_ready(settings)
+
+    try:
+        serve(settings, on_ready)
+    except (MountError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (
+        RuntimeError
+    ):  # how the bindings tell that libfuse returned anything but 0, which after the start is the signal that ended it
+        return 0 if is_ready else 1
+    return 0
+
+
+def serve(settings: Settings, on_ready) -> None:
+    source = os.fsencode(settings.source)
+    source_fd = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.chdir("/")
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    _native.tune_malloc()
+    cache = _native.Cache(settings.cache_size, settings.jobs)
+    fusepy.serve(
+        settings.driver,
+        Tree(source_fd, cache, source),
+        cache,
+        os.fsencode(settings.mountpoint),
+        settings.options,
+        on_ready,
+    )
+
+
+def report_ready(settings: Settings) -> None:
+    """Tells the parent; a daemon in the background lets go of its stderr."""
+    if not settings.foreground:
+        null_fd = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null_fd, sys.stderr.fileno())
+        os.close(null_fd)
+    os.write(settings.ready_fd, b"ready")
+    os.close(settings.ready_fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

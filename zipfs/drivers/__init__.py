@@ -1,0 +1,1 @@
+"""Mount drivers: each serves a zipfs.tree.Tree through one binding of FUSE."""

@@ -1,0 +1,193 @@
+"""The driver on the fusepy interface: through mfusepy with libfuse 3 or 2, and through fusepy itself with libfuse 2.
+
+Both bindings build libfuse's table of operations from Python methods. The read operation is put into that table as the
+address of a C function, just before libfuse gets it: bytes reach the kernel without Python and without the GIL.
+
+libfuse 3 asks for up to 1 MiB at a time, libfuse 2 for 128 KiB and for one O_DIRECT request after the other.
+"""
+
+import ctypes
+import errno
+import importlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from zipfs import _native
+from zipfs.drivers.versions import PathVersions
+from zipfs.errors import MountError
+from zipfs.tree import Tree
+
+LIBRARIES = {3: ("libfuse3.so.4", "libfuse3.so.3"), 2: ("libfuse.so.2",)}
+BINDINGS = {"mfusepy": ("mfusepy", (3, 2)), "fusepy": ("fuse", (2,))}
+"""Module and libfuse generations of each driver, best first."""
+STATS_NAME = "user.zipfs.stats"
+ENCODING = "latin-1"
+"""Any byte of a name is one character and comes back as it was."""
+MAX_REQUEST = 1 << 20
+MAX_BACKGROUND = 64
+MAX_THREADS = 10
+OPTIONS = {
+    "foreground": True,
+    "fsname": "zipfs",
+    "subtype": "zipfs",
+    "ro": True,
+    "nosuid": True,
+    "nodev": True,
+    "default_permissions": True,
+    "use_ino": True,
+    "attr_timeout": 1,
+    "entry_timeout": 1,
+    "negative_timeout": 0,
+}
+LIBFUSE2_OPTIONS = {"max_background": MAX_BACKGROUND, "congestion_threshold": MAX_BACKGROUND * 3 // 4, "nonempty": True}
+
+
+class Operations:
+    """The operations of a read-only file system, but for `read`. Methods raise OSError, whose errno is the answer."""
+
+    use_ns = True
+
+    def __init__(self, tree: Tree, cache: _native.Cache, on_ready: Callable[[], None]) -> None:
+        self._tree = tree
+        self._cache = cache
+        self._on_ready = on_ready
+        self._versions = PathVersions(tree)
+
+    def init(self, path: str) -> None:
+        self._on_ready()
+
+    def init_with_config(self, connection: Any, config: Any) -> None:
+        """mfusepy's form of init."""
+        connection.max_background = MAX_BACKGROUND
+        connection.congestion_threshold = MAX_BACKGROUND * 3 // 4
+        if config is not None:  # libfuse 3, which wants this and the option max_read to agree
+            connection.max_read = MAX_REQUEST
+        self._on_ready()
+
+    def getattr(self, path: str, file_info: Any = None) -> dict[str, int]:
+        return self._versions.stat(to_source(path), is_open=bool(file_info))
+
+    def readlink(self, path: str) -> str:
+        return self._tree.readlink(to_source(path)).decode(ENCODING)
+
+    def readdir(self, path: str, handle: int) -> list[tuple[str, dict[str, int], int]]:
+        entries = [
+            (name.decode(ENCODING), {"st_mode": kind, "st_ino": ino}, 0)
+            for name, kind, ino in self._tree.listdir(to_source(path))
+        ]
+        return [(".", {"st_mode": stat.S_IFDIR}, 0), ("..", {"st_mode": stat.S_IFDIR}, 0), *entries]
+
+    def open(self, path: str, file_info: Any) -> None:
+        if file_info.flags & os.O_ACCMODE != os.O_RDONLY:
+            refuse()
+        file_info.fh, file_info.keep_cache = self._versions.open(to_source(path))
+
+    def release(self, path: str, file_info: Any) -> None:
+        self._versions.release(to_source(path), file_info.fh)
+
+    def statfs(self, path: str) -> dict[str, int]:
+        source = self._tree.statvfs()
+        return {name: getattr(source, name) for name in dir(source) if name.startswith("f_")}
+
+    def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
+        if name != STATS_NAME:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA), path)
+        return json.dumps(self._cache.stats()).encode()
+
+    def listxattr(self, path: str) -> list[str]:
+        return []
+
+    def __call__(self, operation: str, *args: Any) -> Any:
+        """How fusepy calls every operation."""
+        return getattr(self, operation)(*args)
+
+
+def refuse(*args: Any) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+# The mount is read-only to the kernel too; these answer should somebody remount it writable.
+for _operation in (
+    "chmod", "chown", "create", "link", "mkdir", "mknod", "removexattr", "rename", "rmdir",
+    "setxattr", "symlink", "truncate", "unlink", "utimens", "write",
+):  # fmt: skip
+    setattr(Operations, _operation, refuse)
+
+
+def to_source(path: str) -> bytes:
+    """libfuse's absolute path as a path beneath the source."""
+    return path.encode(ENCODING).lstrip(b"/") or b"."
+
+
+def load(driver: str | None) -> tuple[ModuleType, int]:
+    """(the binding's module, libfuse's generation). None: the best that is here. MountError when there is none."""
+    problems = []
+    for name in [driver] if driver else BINDINGS:
+        module, generations = BINDINGS[name]
+        path, generation = find_library(generations)
+        if path is None:
+            problems.append("libfuse is missing: apt install fuse3")
+            continue
+        os.environ["FUSE_LIBRARY_PATH"] = path  # both bindings look here first
+        try:
+            return importlib.import_module(module), generation
+        except ImportError:
+            problems.append(f"the Python package {name} is missing: pip install {name}")
+    raise MountError("; ".join(dict.fromkeys(problems)))
+
+
+def find_library(generations: tuple[int, ...]) -> tuple[str | None, int]:
+    for generation in generations:
+        for path in LIBRARIES[generation]:
+            try:
+                ctypes.CDLL(path)
+            except OSError:
+                continue
+            return path, generation
+    return None, 0
+
+
+def serve(
+    driver: str | None,
+    tree: Tree,
+    cache: _native.Cache,
+    mountpoint: bytes,
+    options: dict[str, Any],
+    on_ready: Callable[[], None],
+) -> None:
+    """Mounts, serves and returns once unmounted. `options` are those of mount(8). on_ready is called when requests
+    begin to be answered.
+    """
+    binding, generation = load(driver)
+    if generation == 2:
+        _native.log("libfuse 2: requests of 128 KiB at most; apt install fuse3 makes reads faster")
+    replace_read(binding, _native.fuse_read_address(generation))
+    special = LIBFUSE2_OPTIONS if generation == 2 else libfuse3_options(binding.fuse_version_minor)
+    binding.FUSE(
+        Operations(tree, cache, on_ready),
+        mountpoint.decode(ENCODING),
+        raw_fi=True,
+        encoding=ENCODING,
+        **OPTIONS | special | options,
+    )
+
+
+def libfuse3_options(minor: int) -> dict[str, Any]:
+    threads = {"max_threads": MAX_THREADS, "max_idle_threads": MAX_THREADS} if minor >= 12 else {}
+    return {"max_read": MAX_REQUEST} | threads
+
+
+def replace_read(binding: ModuleType, address: int) -> None:
+    """Makes the binding hand libfuse the function at address as its read operation."""
+    holder = binding if hasattr(binding, "fuse_main_real") else binding._libfuse
+    fuse_main_real = holder.fuse_main_real
+
+    def with_read(argc, argv, operations, size, data):
+        operations.contents.read = type(operations.contents.read)(address)
+        return fuse_main_real(argc, argv, operations, size, data)
+
+    holder.fuse_main_real = with_read

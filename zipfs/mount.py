@@ -1,0 +1,268 @@
+"""Mounting and unmounting: `zipfs mount`, `zipfs umount`, and `with zipfs.mount(...)`.
+
+A mount is served by a process of its own (zipfs.daemon), never by a thread of the caller: a process that maps a file
+which it serves itself would wait for itself. What is here prepares the mountpoint, starts that process, waits until
+the mount answers, and checks it.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zipfs import mountpoint as points
+from zipfs.daemon import Settings
+from zipfs.errors import MountError, UsageError
+from zipfs.names import show
+
+DEFAULT_CACHE_SIZE = 256 << 20
+DEFAULT_READAHEAD_KB = 1024
+START_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 5
+ALWAYS_ON = {"ro", "nosuid", "nodev", "default_permissions"}
+FLAGS = {"allow_other", "noexec"}
+PathLike = str | bytes | os.PathLike
+
+
+class Daemon(NamedTuple):
+    """A mount that answers, and the process behind it. `notes`: lines that the user should see."""
+
+    process: subprocess.Popen
+    mount: points.Mount
+    notes: list[str]
+
+
+def mount_command(
+    src: PathLike,
+    mnt: PathLike,
+    *,
+    foreground: bool = False,
+    cache_size: int | None = None,
+    jobs: int | None = None,
+    options: str | Iterable[str] = (),
+    driver: str | None = None,
+    log_file: PathLike | None = None,
+    verbose: bool = False,
+) -> int:
+    """Shows the plain files of src at mnt; returns 0 when the mount answers, or, in the foreground, the exit code once
+    it has ended.
+
+    cache_size: bytes of decoded chunks to keep; jobs: chunks decoded at one time, None: one per CPU; options: as after
+    mount's `-o`, of those in parse_options(); driver: "mfusepy", "fusepy" or None for the best there is. MountError
+    with the remedy when it cannot be done.
+    """
+    daemon = start(
+        src,
+        mnt,
+        foreground=foreground,
+        cache_size=cache_size,
+        jobs=jobs,
+        options=options,
+        driver=driver,
+        log_file=log_file,
+    )
+    for note in daemon.notes:
+        print(f"zipfs: {note}", file=sys.stderr)
+    if verbose:
+        mount = daemon.mount
+        print(f"zipfs: {show(mount.mountpoint)}: device {mount.device}, pid {daemon.process.pid}", file=sys.stderr)
+    return wait(daemon.process) if foreground else 0
+
+
+def umount_command(mnt: PathLike) -> int:
+    """Takes a mount away, dead ones too. MountError when nothing of ours is there, or when it is in use: by whom."""
+    mountpoint = os.path.realpath(os.fsdecode(mnt))
+    mount = points.find_mount(mountpoint)
+    if mount is None or mount.fstype != points.FSTYPE:
+        raise MountError(f"{show(mountpoint)}: no zipfs mount is here; see: findmnt -t {points.FSTYPE}")
+    try:
+        points.unmount(mountpoint)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            holders = ", ".join(points.find_holders(mountpoint)) or "a process of another user"
+            raise MountError(f"{show(mountpoint)}: in use by {holders}; end that and try again") from None
+        raise MountError(
+            f"{show(mountpoint)}: cannot be unmounted: {error.strerror}; run as who mounted it, or as root"
+        ) from None
+    return 0
+
+
+@contextlib.contextmanager
+def mount(src: PathLike, mnt: PathLike, **options: Any) -> Iterator[Path]:
+    """Shows the plain files of src at mnt for the length of a `with` block, whose target is the mountpoint.
+
+    Options: cache_size, jobs, options, driver, log_file of mount_command(). At the end the mount goes away even if
+    files are still open.
+    """
+    daemon = start(src, mnt, **options)
+    try:
+        yield Path(daemon.mount.mountpoint)
+    finally:
+        stop(daemon)
+
+
+def start(
+    src: PathLike,
+    mnt: PathLike,
+    *,
+    foreground: bool = False,
+    cache_size: int | None = None,
+    jobs: int | None = None,
+    options: str | Iterable[str] = (),
+    driver: str | None = None,
+    log_file: PathLike | None = None,
+) -> Daemon:
+    """Starts a daemon and returns when its mount answers. MountError with the remedy, and nothing left behind, when it
+    cannot.
+    """
+    mountpoint = os.path.realpath(os.fsdecode(mnt))
+    mount_options, readahead_kb = parse_options(options)
+    points.recover(mountpoint)
+    source = os.path.realpath(os.fsdecode(src))
+    points.check_usable(source, mountpoint)
+    points.check_fuse()
+    if "allow_other" in mount_options:
+        points.check_allow_other()
+    log_fd = open_log(log_file, foreground)
+    ready_fd, daemon_fd = os.pipe()
+    try:
+        settings = Settings(
+            source=source,
+            mountpoint=mountpoint,
+            cache_size=DEFAULT_CACHE_SIZE if cache_size is None else cache_size,
+            jobs=jobs or 0,
+            options=mount_options,
+            driver=driver,
+            foreground=foreground,
+            ready_fd=daemon_fd,
+            log_fd=log_fd,
+        )
+        process = spawn(settings)
+        os.close(daemon_fd)
+        daemon_fd = -1
+        with ending(process, mountpoint):
+            await_ready(process, ready_fd)
+            return check(process, mountpoint, ALWAYS_ON | set(mount_options), readahead_kb)
+    finally:
+        for fd in (ready_fd, daemon_fd, log_fd):
+            if fd > 2:
+                os.close(fd)
+
+
+def parse_options(options: str | Iterable[str]) -> tuple[dict[str, bool], int]:
+    """(flags for the driver, readahead in KiB) from `allow_other,readahead_kb=4096`. UsageError names what is not
+    known.
+
+    Known are allow_other, noexec, readahead_kb=N, and what always holds: ro, nosuid, nodev, default_permissions.
+    """
+    flags: dict[str, bool] = {}
+    readahead_kb = DEFAULT_READAHEAD_KB
+    words = options.split(",") if isinstance(options, str) else [word for part in options for word in part.split(",")]
+    for word in filter(None, words):
+        name, _, value = word.partition("=")
+        if name == "readahead_kb" and value.isascii() and value.isdigit():
+            readahead_kb = int(value)
+        elif word in FLAGS:
+            flags[word] = True
+        elif word not in ALWAYS_ON:
+            known = ", ".join(sorted(FLAGS | ALWAYS_ON))
+            raise UsageError(f"-o {word}: unknown mount option; known are {known}, readahead_kb=N")
+    return flags, readahead_kb
+
+
+def open_log(log_file: PathLike | None, foreground: bool) -> int:
+    """Descriptor for the daemon's log, -1 for syslog."""
+    if log_file is None:
+        return sys.stderr.fileno() if foreground else -1
+    return os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def spawn(settings: Settings) -> subprocess.Popen:
+    # -P: a daemon of root must not import what lies in the working folder.
+    command = [sys.executable, "-P", "-m", "zipfs.daemon", settings.to_json()]
+    package_home = str(Path(__file__).resolve().parent.parent)
+    paths = [package_home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=None if settings.foreground else subprocess.PIPE,
+        pass_fds=[fd for fd in (settings.ready_fd, settings.log_fd) if fd >= 0],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        start_new_session=True,  # no Ctrl-C of a terminal ends it; wait() passes signals on
+    )
+
+
+@contextlib.contextmanager
+def ending(process: subprocess.Popen, mountpoint: str) -> Iterator[None]:
+    """Ends the process and what it mounted if the block fails."""
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        process.wait()
+        if points.is_dead(mountpoint):
+            points.unmount(mountpoint, lazy=True)
+        raise
+
+
+def await_ready(process: subprocess.Popen, ready_fd: int) -> None:
+    readable, _, _ = select.select([ready_fd], [], [], START_TIMEOUT_S)
+    if not readable:
+        raise MountError(f"the mount did not answer within {START_TIMEOUT_S} s; try -f to see why")
+    is_ready = os.read(ready_fd, 16)
+    with process.stderr or contextlib.nullcontext() as stderr:
+        if is_ready:
+            return
+        process.wait()
+        lines = stderr.read().decode(errors="replace").strip().splitlines() if stderr else []
+    raise MountError(explain(lines[-1] if lines else f"the daemon ended with status {process.returncode}; see above"))
+
+
+def explain(line: str) -> str:
+    """A line of libfuse with the remedy."""
+    if "not permitted" in line or "Permission denied" in line:
+        return f"{line}; mount as root, in a container started with --cap-add SYS_ADMIN --device /dev/fuse"
+    return line
+
+
+def check(process: subprocess.Popen, mountpoint: str, wanted: set[str], readahead_kb: int) -> Daemon:
+    try:
+        os.stat(mountpoint)  # returns when the daemon has answered; the kernel has then taken over its settings
+    except OSError as error:
+        raise MountError(f"{show(mountpoint)}: the mount does not answer: {error.strerror}; try -f to see why") from None
+    mount = points.find_mount(mountpoint)
+    points.check_options(mount, wanted)
+    note = points.raise_readahead(mount, readahead_kb)
+    return Daemon(process, mount, [note] if note else [])
+
+
+def wait(process: subprocess.Popen) -> int:
+    """Passes signals on to the daemon until it has ended."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: process.send_signal(received))
+    return 1 if process.wait() else 0
+
+
+def stop(daemon: Daemon) -> None:
+    """Unmounts and waits for the daemon's end: at once when nothing is in use, else against the will of who uses it."""
+    mountpoint = daemon.mount.mountpoint
+    present = points.find_mount(mountpoint)
+    try:
+        if present and present.device == daemon.mount.device:
+            points.unmount(mountpoint)
+    except OSError:
+        daemon.process.terminate()
+    try:
+        daemon.process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        daemon.process.kill()
+        daemon.process.wait()
+        if points.is_dead(mountpoint):
+            points.unmount(mountpoint, lazy=True)
