@@ -83,7 +83,7 @@ class ZipfsFresh(Zipfs):
         return self.memory[offset : offset + size]
 
     def decode(self, stored) -> None:
-        self.memory = memoryview(mmap.mmap(-1, len(self.plain)))
+        self.memory = memoryview(mmap.mmap(-1, len(self.plain), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         super().decode(stored)
 
 

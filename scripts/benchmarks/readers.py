@@ -26,7 +26,7 @@ def warm_pages(path: str) -> None:
 
 def by_blocks(path: str, flags: int, block_size: int) -> int:
     """Bytes read by preadv into one page-aligned buffer."""
-    block = mmap.mmap(-1, block_size)
+    block = mmap.mmap(-1, block_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     block.write(bytes(block_size))
     fd = os.open(path, os.O_RDONLY | flags)
     try:
