@@ -71,9 +71,9 @@ class Decompressor:
 
     def _restore(self, source: Source, output: Output, batch: Batch) -> tuple[int, int]:
         with discarding(output):
-            restore(source, output, self._pipelines, self._progress)
+            plain_size = restore(source, output, self._pipelines, self._progress)
         batch.add(output)
-        return os.fstat(output.fd).st_size, source.size
+        return plain_size, source.size
 
     def _copy(self, source: Source, output: Output, batch: Batch) -> tuple[int, int]:
         with discarding(output):
@@ -95,8 +95,11 @@ def is_container(source: Source) -> bool:
     return False
 
 
-def restore(source: Source, output: Output, pipelines: PipelinePool, progress: Progress) -> None:
-    """Fills `output` with the plain bytes of the container `source`, ready to be published; FormatError when anything is damaged."""
+def restore(source: Source, output: Output, pipelines: PipelinePool, progress: Progress) -> int:
+    """Fills `output` with the plain bytes of the container `source`, ready to be published; returns their count.
+
+    FormatError when anything is damaged.
+    """
     with naming(source.path), _native.Reader(source.fd) as reader:
         header = reader.header
         pipeline = pipelines.get(header["chunk_log2"])
@@ -117,3 +120,4 @@ def restore(source: Source, output: Output, pipelines: PipelinePool, progress: P
         raise FormatError("PLAIN_CHECKSUM", "the SHA-256 of the decoded bytes is not the header's", source.path)
     source.check_unchanged()
     output.copy_attributes(source.stat)
+    return header["plain_size"]

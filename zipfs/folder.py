@@ -4,9 +4,10 @@ Symlinks stay symlinks, empty folders stay, mtime and mode are kept. FIFOs, sock
 not stop the others. Names get visible only when their bytes are on disk (files.Batch).
 """
 
+import contextlib
 import os
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple, Protocol
 
 from zipfs import names
@@ -71,18 +72,29 @@ def refuse_inside(src: str, dst: str) -> None:
         inside = parent
 
 
-def total_size(src: str) -> int:
-    """Bytes of the regular files in the folder, or of the file; what cannot be looked at counts nothing."""
-    if not os.path.isdir(src):
-        return os.path.getsize(src)
+def regular_files(path: str, failures: list[Exception]) -> Iterator[str]:
+    """Regular files of the folder and those below it in the order of their names, or the path itself when it is no folder.
+
+    Symlinks are not followed. The OSError of a folder that cannot be listed goes to `failures`.
+    """
+    if not os.path.isdir(path):
+        yield path
+        return
+    for parent, folders, files in os.walk(path, onerror=failures.append):
+        folders.sort()
+        for name in sorted(files):
+            file = os.path.join(parent, name)
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISREG(os.lstat(file).st_mode):
+                    yield file
+
+
+def total_size(path: str) -> int:
+    """Bytes of the regular files at `path`; what cannot be looked at counts nothing."""
     total = 0
-    for parent, _, files in os.walk(src):
-        for name in files:
-            try:
-                status = os.lstat(os.path.join(parent, name))
-            except OSError:
-                continue
-            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    for file in regular_files(path, []):
+        with contextlib.suppress(OSError):
+            total += os.stat(file).st_size
     return total
 
 

@@ -7,7 +7,7 @@ from zipfs import _native, segments
 from zipfs.decompressor import is_container
 from zipfs.errors import FormatError, ZipfsError, naming
 from zipfs.files import Source
-from zipfs.verify import regular_files
+from zipfs.folder import regular_files
 
 
 def info(path: str) -> tuple[dict[str, Any], list[Exception]]:
@@ -18,8 +18,9 @@ def info(path: str) -> tuple[dict[str, Any], list[Exception]]:
     """
     if not os.path.isdir(path):
         return file_info(path), []
-    files, failures = [], []
-    for file in regular_files(path):
+    files: list[dict[str, Any]] = []
+    failures: list[Exception] = []
+    for file in regular_files(path, failures):
         try:
             files.append(file_info(file, follow=False))
         except (OSError, ZipfsError) as error:

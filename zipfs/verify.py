@@ -1,7 +1,6 @@
 """Checks containers: the checksum of every chunk, what it decodes to, and the SHA-256 of the whole. Changes nothing."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 
 from zipfs import _native
@@ -9,6 +8,7 @@ from zipfs.chunks import decoded_blocks
 from zipfs.decompressor import is_container
 from zipfs.errors import CorruptError, FormatError, ZipfsError, naming
 from zipfs.files import Source
+from zipfs.folder import regular_files
 from zipfs.pipeline import PipelinePool
 
 Failure = FormatError | OSError | ZipfsError
@@ -21,27 +21,16 @@ def verify(
 
     fast: the stored checksums alone. Damage is a FormatError, and a CorruptError for each stretch of damaged chunks.
     """
-    for file in regular_files(path):
+    unlisted: list[OSError] = []
+    for file in regular_files(path, unlisted):
         try:
             with naming(file), Source(file, follow=file == path) as source:
                 if is_container(source):
                     yield file, list(_damage(source, pipelines, fast, progress))
         except (OSError, ZipfsError) as error:
             yield file, [error]
-
-
-def regular_files(path: str) -> Iterator[str]:
-    """Regular files of the folder in the order of their names, or the path itself when it is no folder. OSError for what cannot be listed."""
-    if not os.path.isdir(path):
-        yield path
-        return
-    with os.scandir(path) as scan:
-        entries = sorted(scan, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from regular_files(entry.path)
-        elif entry.is_file(follow_symlinks=False):
-            yield entry.path
+    for error in unlisted:
+        yield error.filename, [error]
 
 
 def _damage(

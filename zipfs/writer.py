@@ -144,7 +144,6 @@ class _Job:
             "num_chunks": self.num_chunks,
             "chunk_log2": self.pipeline.chunk_log2,
             "level": self.level,
-            "zstd_version": _native.ZSTD_VERSION,
             "sha256": self.sha256.digest(),
             "payloads_offset": HEADER_SIZE,
             "payloads_size": pages_offset - HEADER_SIZE,

@@ -1,0 +1,74 @@
+"""What compressing would save, from chunks spread over each file that are encoded in memory. Writes nothing."""
+
+import os
+from typing import Any
+
+from zipfs import _native, names
+from zipfs.compressor import must_wrap
+from zipfs.errors import ZipfsError, naming
+from zipfs.files import Source
+from zipfs.folder import regular_files
+from zipfs.index import index_size
+from zipfs.info import ratio, total
+from zipfs.layout import detect
+from zipfs.pipeline import CHUNK_LOG2
+from zipfs.segments import SegmentMap
+from zipfs.writer import HEADER_SIZE, largest_worthwhile, level_number
+
+SAMPLE_CHUNKS = 64
+"""Chunks of a file that are tried: 16 MiB."""
+
+
+def estimate(path: str, level: str = "default") -> tuple[dict[str, Any], list[Exception]]:
+    """The estimate for a file, or {"files": [...], "total": {...}} for a folder, and what could not be read.
+
+    A file: path, plain_size, stored_size (estimated; plain_size when it would be copied as it is), ratio, sample_size (bytes that were tried).
+    """
+    codec = _native.Codec(CHUNK_LOG2)
+    number = level_number(level)
+    if not os.path.isdir(path):
+        with naming(path), Source(path) as source:
+            return _estimate_file(source, codec, number), []
+    files: list[dict[str, Any]] = []
+    failures: list[Exception] = []
+    for file in regular_files(path, failures):
+        try:
+            with naming(file), Source(file, follow=False) as source:
+                files.append(_estimate_file(source, codec, number))
+        except (OSError, ZipfsError) as error:
+            failures.append(error)
+    return {"files": files, "total": total(files)}, failures
+
+
+def _estimate_file(source: Source, codec: _native.Codec, level: int) -> dict[str, Any]:
+    plain_sample, stored_sample = sample(source, codec, level)
+    size = source.size
+    num_chunks = -(-size >> CHUNK_LOG2)
+    stored = size * stored_sample // max(plain_sample, 1) + HEADER_SIZE + index_size(num_chunks)
+    if stored > largest_worthwhile(size) and not must_wrap(os.path.basename(source.path), source.fd):
+        stored = size
+    return {
+        "path": source.path,
+        "plain_size": size,
+        "stored_size": stored,
+        "ratio": ratio(size, stored),
+        "sample_size": plain_sample,
+    }
+
+
+def sample(source: Source, codec: _native.Codec, level: int) -> tuple[int, int]:
+    """Plain and stored bytes of up to SAMPLE_CHUNKS chunks, evenly spread over the file."""
+    num_chunks = -(-source.size >> CHUNK_LOG2)
+    count = min(num_chunks, SAMPLE_CHUNKS)
+    segment_map = SegmentMap(detect(source.fd, source.size))
+    plain, stored = memoryview(bytearray(1 << CHUNK_LOG2)), bytearray(1 << CHUNK_LOG2)
+    plain_sample = stored_sample = 0
+    for i in range(count):
+        number = (2 * i + 1) * num_chunks // (2 * count)
+        start = number << CHUNK_LOG2
+        chunk = plain[: min(1 << CHUNK_LOG2, source.size - start)]
+        source.read_into(chunk, start)
+        entries = codec.encode(chunk, number, segment_map.packed(start, start + len(chunk)), level, stored)
+        plain_sample += len(chunk)
+        stored_sample += entries[0][0]
+    return plain_sample, stored_sample
