@@ -1,0 +1,254 @@
+"""Damaged containers through the C reader: the plain bytes or a named error, never a crash, never other bytes; with every kernel of this CPU.
+
+Each test runs in a process of its own, since a kernel is chosen once per process and a crash must not take the test run along.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from both import native_decode_fd
+from forge import CONST, RANS, RAW, ZSTD, Chunk, Forged, SegmentRecord, coded, rans, run, segment_section, stored
+from reference_chunk import Rejected, decode_chunk, parse_runs
+
+from zipfs import _native, segments
+
+SEED = 20261122
+CHUNK = 1 << 16
+DAMAGE = {
+    "TRUNCATED", "BAD_MAGIC", "BAD_VERSION", "BAD_HEADER", "HEADER_CHECKSUM", "RESERVED_NOT_ZERO", "UNKNOWN_FEATURE", "TOO_LARGE",
+    "BAD_SECTIONS", "ROOT_CHECKSUM", "BAD_ROOT", "PAGE_CHECKSUM", "BAD_PAGE", "CHUNK_CHECKSUM", "PLAIN_CHECKSUM", "BAD_RUNS",
+    "UNKNOWN_LAYOUT", "UNKNOWN_CODING", "BAD_PLANE", "BAD_RANS", "BAD_ZSTD",
+}  # fmt: skip
+
+
+# ---- containers to damage ----------------------------------------------------------------------------------------
+
+
+def bf16(n: int, rng: np.random.Generator) -> bytes:
+    return (rng.normal(0, 0.02, n).astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+
+
+def every_coding(rng: np.random.Generator) -> Chunk:
+    """A payload of about 4 KiB: all codings, a phase, a tail, an escape, fields of 8 and 4 and 3 bits."""
+    skewed = np.minimum(rng.geometric(0.3, 1000), 255).astype(np.uint8)
+    return coded(
+        run(0, bytes(30_000), [CONST]),
+        run(1, b"h" + bf16(700, rng), [RANS, RAW], phase=1),
+        run(2, rng.normal(0, 1, 300).astype("<f2").tobytes() + b"t", [RANS, RANS, ZSTD]),
+        run(0, skewed.tobytes(), [rans(skewed, ([150, 60, 30, 16], [1, 2, 3, 0], 1)).plane()]),
+        run(5, skewed[:301].tobytes(), [RAW, RANS]),
+    )
+
+
+def tiny() -> Forged:
+    return Forged([stored(b"abc")])
+
+
+def codings() -> Forged:
+    table = segment_section([SegmentRecord(30_000, 1400, b"weight", b"BF16", (700,))])
+    return Forged([every_coding(np.random.default_rng(SEED))], tables=[(4, table)])
+
+
+def chunks() -> Forged:
+    """About 100 KiB: weights, zeros and a last chunk of noise."""
+    rng = np.random.default_rng(SEED)
+    zeros = coded(run(0, bytes(CHUNK), [CONST]))
+    return Forged([coded(run(1, bf16(CHUNK // 2, rng), [RANS, RAW])), zeros, stored(rng.bytes(CHUNK)), stored(rng.bytes(3001))])
+
+
+def pages() -> Forged:
+    """Two pages of entries for chunks of zeros."""
+    zeros = coded(run(0, bytes(CHUNK), [CONST]))
+    return Forged([zeros] * 128 + [stored(b"end")])
+
+
+CONTAINERS = {make.__name__: make for make in (tiny, codings, chunks, pages)}
+
+
+# ---- what the processes do ---------------------------------------------------------------------------------------
+
+
+def outcome(fd: int) -> str | bytes:
+    """The plain bytes, without a look at plain_hash, or the name of the rule."""
+    try:
+        return native_decode_fd(fd, check_plain=False)
+    except _native.FormatError as error:
+        assert error.status in DAMAGE, error
+        return error.status
+
+
+def memfd(data: bytes) -> int:
+    fd = os.memfd_create("damaged")
+    os.write(fd, data)
+    return fd
+
+
+def flip_bytes(name: str, step: int, masks: int) -> None:
+    """Changes every step-th byte, `masks` seeded ways each (255: all)."""
+    forged = CONTAINERS[name]()
+    data, plain = forged.seal(), b"".join(chunk.plain for chunk in forged.chunks)
+    table = next((range(s.offset, s.offset + s.size) for s in forged.sections if s.kind == 4), range(0))
+    rng = np.random.default_rng(SEED)
+    fd = memfd(data)
+    for at in range(int(rng.integers(step)), len(data), step):
+        for mask in rng.permutation(np.arange(1, 256))[:masks]:
+            os.pwrite(fd, bytes([data[at] ^ int(mask)]), at)
+            found = outcome(fd)
+            if at in table:
+                assert found == plain, f"byte {at} ^ {mask}: the segment table must not matter"
+                assert table_is_rejected(os.pread(fd, len(table), table.start), len(plain))
+            else:
+                assert isinstance(found, str), f"byte {at} ^ {mask} went unseen"
+        os.pwrite(fd, data[at : at + 1], at)
+    assert outcome(fd) == plain
+
+
+def table_is_rejected(section: bytes, plain_size: int) -> bool:
+    try:
+        segments.parse(section, plain_size)
+    except _native.FormatError as error:
+        return error.status == "BAD_SEGMENTS"
+    return False
+
+
+def resize(name: str, step: int) -> None:
+    """Cuts the container to every step-th length, and makes it longer by 1 byte to two containers."""
+    data = CONTAINERS[name]().seal()
+    fd = memfd(data)
+    for size in range(len(data) - 1, -1, -step):
+        os.ftruncate(fd, size)
+        assert outcome(fd) == ("BAD_MAGIC" if size < 8 else "TRUNCATED"), size
+    for extra in (b"\0", b"\xff", bytes(8), bytes(4096), data):
+        os.pwrite(fd, data + extra, 0)
+        assert outcome(fd) == "BAD_HEADER", len(extra)
+        os.ftruncate(fd, 0)
+
+
+def spoilt_payloads(payload: bytes, count: int, rng: np.random.Generator) -> Iterator[bytes]:
+    """A byte changed (every one once), then 2 to 4 changed, cut out, put in or moved."""
+    for at in range(len(payload)):
+        yield payload[:at] + bytes([payload[at] ^ int(rng.integers(1, 256))]) + payload[at + 1 :]
+    for _ in range(count):
+        a, b = sorted(int(i) for i in rng.integers(len(payload), size=2))
+        yield (
+            payload[:a] + rng.bytes(min(b - a, 4)) + payload[a + min(b - a, 4) :],
+            payload[:a] + payload[b:],
+            payload[:a] + rng.bytes(3) + payload[a:],
+            payload[b:] + payload[:b],
+            payload[:a] + bytes([int(rng.choice([0, 1, 2, 127, 128, 255]))]) + payload[a + 1 :],
+        )[int(rng.integers(5))]
+
+
+def spoil_payload(count: int) -> None:
+    """Damage under right checksums: C and the reference take and refuse the same payloads, and make the same bytes of what they take."""
+    rng = np.random.default_rng(SEED)
+    chunk = every_coding(rng)
+    codec, taken = _native.Codec(16), 0
+    for payload in spoilt_payloads(chunk.payload, count, rng):
+        out = bytearray(b"\xee") * len(chunk.plain)
+        try:
+            codec.decode(payload, 5, (len(payload), 1, _native.hash(payload, 5), 0), out)
+            found = bytes(out)
+            taken += 1
+        except _native.FormatError as error:
+            assert error.status in DAMAGE, error
+            found = None
+        try:
+            expected = decode_chunk(payload, 1, len(chunk.plain))
+        except Rejected:
+            expected = None
+        assert found == expected, payload.hex()
+    assert taken > 100
+
+
+def spoil_states(count: int) -> None:
+    """The same for RANS planes alone, with all of frequencies, states and coded bytes random but in their ranges."""
+    rng = np.random.default_rng(SEED)
+    zeros = run(0, bytes(20_000), [CONST])
+    codec = _native.Codec(16)
+    for _ in range(count):
+        values = np.minimum(rng.geometric(0.5, int(rng.integers(1, 700))), 255).astype(np.uint8)
+        parts = rans(values)
+        match int(rng.integers(4)):
+            case 0:
+                parts.freq = [int(f) for f in rng.permutation(parts.freq)]
+            case 1:
+                parts.states = rng.integers(256, 65536, 128)
+            case 2:
+                parts.coded = rng.bytes(len(parts.coded))
+            case 3:
+                parts.states[int(rng.integers(128))] ^= 1 << int(rng.integers(8))
+        chunk = coded(run(0, values.tobytes(), [parts.plane()]), zeros)
+        assert len(parse_runs(chunk.payload, len(chunk.plain))) == 2
+        out = bytearray(len(chunk.plain))
+        try:
+            codec.decode(chunk.payload, 0, (len(chunk.payload), 1, _native.hash(chunk.payload, 0), 0), out)
+            found = bytes(out)
+        except _native.FormatError as error:
+            found = error.status
+        try:
+            expected = decode_chunk(chunk.payload, 1, len(chunk.plain))
+        except Rejected as error:
+            expected = error.status
+        assert found == expected, chunk.payload.hex()
+
+
+# ---- tests -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["scalar", "avx512"])
+def kernel(request) -> str:
+    flags = pathlib.Path("/proc/cpuinfo").read_text()
+    if request.param == "avx512" and not ("avx512_vbmi2" in flags and "avx512bw" in flags):
+        pytest.skip("this CPU has no AVX-512 VBMI2")
+    return request.param
+
+
+def in_process(kernel: str, call: str) -> None:
+    """Runs one of the functions above with a kernel; a crash leaves a trace of faulthandler in the failure."""
+    env = os.environ | {"ZIPFS_KERNEL": kernel, "PYTHONPATH": os.pathsep.join(sys.path)}
+    code = f"import test_corrupt as t; assert t._native.kernel() == {kernel!r}; t.{call}"
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", code], env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"seed {SEED}, {kernel}, {call}: {done.returncode}\n{done.stderr}"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "flip_bytes('tiny', 1, 8)",
+        "flip_bytes('codings', 1, 1)",
+        "flip_bytes('chunks', 101, 1)",
+        "flip_bytes('pages', 37, 1)",
+        "resize('tiny', 1)",
+        "resize('codings', 1)",
+        "resize('chunks', 7)",
+        "resize('pages', 7)",
+        "spoil_payload(2000)",
+        "spoil_states(1000)",
+    ],
+)
+def test_damage(kernel, call):
+    in_process(kernel, call)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "call",
+    [
+        "flip_bytes('tiny', 1, 255)",
+        "flip_bytes('codings', 1, 8)",
+        "flip_bytes('chunks', 3, 1)",
+        "flip_bytes('pages', 1, 1)",
+        "resize('chunks', 1)",
+        "resize('pages', 1)",
+        "spoil_payload(20_000)",
+        "spoil_states(10_000)",
+    ],
+)
+def test_damage_everywhere(kernel, call):
+    in_process(kernel, call)
