@@ -67,9 +67,9 @@ def prepare(work: Path, size: int) -> tuple[Path, Path, float]:
 def start_servers(stack: contextlib.ExitStack, work: Path, plain: Path, container: Path, arguments) -> tuple[list, dict[str, str]]:
     """(servers that run, reasons of the others by name); those of zipfs come first and give their readahead to all."""
     size = plain.stat().st_size
-    running = [stack.enter_context(servers.zipfs(work, container, size // 4))]
+    running = [stack.enter_context(servers.zipfs_mount(work, container, size // 4))]
     readahead = servers.readahead_kb(running[0].mountpoint)
-    others = {f"zipfs ({name})": servers.zipfs(work, container, size // 4, name) for name in filter(None, arguments.drivers.split(","))}
+    others = {f"zipfs ({name})": servers.zipfs_mount(work, container, size // 4, name) for name in filter(None, arguments.drivers.split(","))}
     others |= {
         "null server": servers.null_server(work, container, size, readahead),
         "squashfs, kernel": servers.squashfs_kernel(work, plain, readahead),

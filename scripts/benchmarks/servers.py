@@ -8,10 +8,11 @@ import dataclasses
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import zipfs
 
 HERE = Path(__file__).parent
 START_SECONDS = 30
@@ -100,16 +101,15 @@ def make_folder(work: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def zipfs(work: Path, container: Path, cache_size: int, driver: str | None = None) -> Iterator[Served]:
+def zipfs_mount(work: Path, container: Path, cache_size: int, driver: str | None = None) -> Iterator[Served]:
     """A zipfs mount of the container's folder; driver None is the default one."""
-    mountpoint = make_folder(work, f"zipfs-{driver}")
-    options = ["-o", f"driver={driver}"] if driver else []
-    run(sys.executable, "-m", "zipfs", "mount", str(container.parent), str(mountpoint), "--cache-size", str(cache_size), *options)
+    name = f"zipfs ({driver})" if driver else "zipfs"
+    mountpoint = make_folder(work, name)
     try:
-        name = f"zipfs ({driver})" if driver else "zipfs"
-        yield Served(name, str(mountpoint / container.stem), str(container), str(mountpoint))
-    finally:
-        run(sys.executable, "-m", "zipfs", "umount", str(mountpoint))
+        with zipfs.mount(container.parent, mountpoint, cache_size=cache_size, driver=driver):
+            yield Served(name, str(mountpoint / container.stem), str(container), str(mountpoint))
+    except zipfs.MountError as error:
+        raise Missing(str(error)) from None
 
 
 @contextlib.contextmanager
