@@ -3,7 +3,8 @@
     write   plain file -> layout (which bytes are which dtype) -> chunks -> codec (C) -> container -> fsync, rename
     read    request -> container index -> cached chunk, or decode straight into the reply
 
-The functions here start what they name; everything is loaded when it is first used, so that `import zipfs` costs nothing.
+The functions here start what they name; everything is loaded when it is first used, so that `import zipfs` costs
+nothing.
 """
 
 import importlib
@@ -29,22 +30,28 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+__all__ = [
+    "CorruptError",
+    "FailuresError",
+    "FormatError",
+    "MountError",
+    "OutputExistsError",
+    "SourceChangedError",
+    "UsageError",
+    "ZipfsError",
+    "__version__",
+    "compress",
+    "decompress",
+    "mount",
+    "open",
+]
+
+_HOMES = {name: "zipfs.errors" for name in __all__ if name.endswith("Error")} | {
     "compress": "zipfs.compressor",
     "decompress": "zipfs.decompressor",
     "mount": "zipfs.mount",
     "open": "zipfs.reader",
-    "CorruptError": "zipfs.errors",
-    "FailuresError": "zipfs.errors",
-    "FormatError": "zipfs.errors",
-    "MountError": "zipfs.errors",
-    "OutputExistsError": "zipfs.errors",
-    "SourceChangedError": "zipfs.errors",
-    "UsageError": "zipfs.errors",
-    "ZipfsError": "zipfs.errors",
 }
-
-__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,7 @@
-"""Decodes the chunks of a container block by block, in order, and tells which are damaged: the common part of decompress and verify."""
+"""Decodes the chunks of a container block by block, in order, and tells which are damaged.
+
+The common part of decompress and verify.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,10 +19,11 @@ def num_chunks_of(header: dict[str, Any]) -> int:
 def decoded_blocks(
     reader: _native.Reader, path: str, pipeline: Pipeline, fast: bool = False
 ) -> contextlib.AbstractContextManager[Iterator[tuple[Slot, tuple[memoryview, list[CorruptError]]]]]:
-    """Context manager of an iterator of (slot, (plain bytes, damage)) over the blocks of a container called `path`, in order.
+    """Context manager of an iterator of (slot, (plain bytes, damage)) over the blocks of a container called `path`, in
+    order.
 
-    Stored and plain hashes are checked. The bytes are valid until the next step; those of damaged chunks are undefined. fast: stored hashes
-    alone, and no bytes are decoded.
+    Stored and plain hashes are checked. The bytes are valid until the next step; those of damaged chunks are undefined.
+    fast: stored hashes alone, and no bytes are decoded.
     """
     plain_size = reader.header["plain_size"]
     chunk_size = 1 << pipeline.chunk_log2

@@ -1,6 +1,7 @@
 """The command line: parses arguments, calls the library, prints. Data goes to stdout, everything else to stderr.
 
-Exit codes: 0 done, 1 something failed (each failure is named, the rest was done), 2 usage, 4 damage found by verify, 130 interrupted.
+Exit codes: 0 done, 1 something failed (each failure is named, the rest was done), 2 usage, 4 damage found by verify,
+130 interrupted.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterable
 
 import zipfs
-from zipfs.errors import DAMAGE_EXIT_CODE, FailuresError, FormatError, UsageError, ZipfsError
+from zipfs.errors import DAMAGE_EXIT_CODE, FailuresError, FormatError, ZipfsError
 from zipfs.names import show
 
 INTERRUPTED_EXIT_CODE = 130
@@ -26,36 +27,48 @@ Losslessly compressed model weights, mounted as plain files.
   zipfs decompress stored/ models2/    the plain files back, byte for byte
 """
 _EPILOG = """\
-Exit codes: 0 done; 1 something failed, each failure is named and the rest was done; 2 wrong usage; 4 verify found damage.
+Exit codes: 0 done; 1 something failed, each failure is named and the rest was
+done; 2 wrong usage; 4 verify found damage.
 `zipfs COMMAND --help` tells more about a command.
 """
 _COMPRESS = """\
-Compresses the file SRC to the container DST, or each file of the folder SRC to the folder DST, which then mirrors SRC. Each file x becomes
-x.zipfs; one that would not shrink by 2 % is copied as it is. Symlinks stay symlinks; mtime and mode are kept. SRC is not changed. A
-container is decoded and compared with its source, and on disk, before it gets its name.
+Compresses the file SRC to the container DST, or each file of the folder SRC
+to the folder DST, which then mirrors SRC. Each file x becomes x.zipfs; one
+that would not shrink by 2 % is copied as it is. Symlinks stay symlinks; mtime
+and mode are kept. SRC is not changed. A container is decoded and compared
+with its source, and on disk, before it gets its name.
 
-Outputs that exist are an error and stay as they are, unless --force replaces them.
+Outputs that exist are an error and stay as they are, unless --force replaces
+them.
 """
 _DECOMPRESS = """\
-The inverse of compress: restores the plain file of the container SRC as DST, or all of the folder SRC in the folder DST, byte for byte, with
-mtime and mode. Every checksum and the SHA-256 are checked before a file gets its name.
+The inverse of compress: restores the plain file of the container SRC as DST,
+or all of the folder SRC in the folder DST, byte for byte, with mtime and
+mode. Every checksum and the SHA-256 are checked before a file gets its name.
 
-Outputs that exist are an error and stay as they are, unless --force replaces them.
+Outputs that exist are an error and stay as they are, unless --force replaces
+them.
 """
 _MOUNT = """\
-Shows the plain files of the folder SRC, which holds containers, at the folder MNT, read-only. Returns when the mount answers; a process in
-the background serves it until `zipfs umount MNT`. Chunks are decompressed when they are read. Nothing is written to SRC.
+Shows the plain files of the folder SRC, which holds containers, at the folder
+MNT, read-only. Returns when the mount answers; a process in the background
+serves it until `zipfs umount MNT`. Chunks are decompressed when they are
+read. Nothing is written to SRC.
 """
 _VERIFY = """\
-Checks containers (folders: all in them): the checksum of every chunk, what it decodes to, and the SHA-256 of the plain file. Names
-the damaged file, chunks and plain byte range, and ends with exit code 4 when there is damage. Writes nothing.
+Checks containers (folders: all in them): the checksum of every chunk, what it
+decodes to, and the SHA-256 of the plain file. Names the damaged file, chunks
+and plain byte range, and ends with exit code 4 when there is damage. Writes
+nothing.
 """
 _INFO = """\
-Tells size, stored size, ratio (stored size by plain size), chunks, SHA-256 and tensors of a container, or the sizes of the files of a folder.
-Reads headers only and writes nothing.
+Tells size, stored size, ratio (stored size by plain size), chunks, SHA-256
+and tensors of a container, or the sizes of the files of a folder. Reads
+headers only and writes nothing.
 """
 _ESTIMATE = """\
-Tells what compressing the file or folder would save, from a sample of its chunks that is compressed in memory. Writes nothing.
+Tells what compressing the file or folder would save, from a sample of its
+chunks that is compressed in memory. Writes nothing.
 """
 
 
@@ -200,7 +213,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "zipfs", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print version and kernel, and exit")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print version and kernel, and exit"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_conversions(commands)
     _add_mounts(commands)

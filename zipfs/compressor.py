@@ -1,4 +1,7 @@
-"""Decides what becomes of each file that is compressed: a container, or a copy where a container would save too little."""
+"""Decides what becomes of each file that is compressed.
+
+A container, or a copy where a container would save too little.
+"""
 
 import os
 from collections.abc import Callable, Collection
@@ -25,11 +28,13 @@ def compress(
 ) -> Summary:
     """Compresses a file, or each file of a folder, losslessly.
 
-    src, dst: a file and the container's name (ending in .zipfs), a file and an existing folder, or a folder and the folder that mirrors it.
-    Given a folder as dst, a file that would not shrink by 2 % is copied as it is. jobs: most threads that encode (None: one per CPU);
-    level: "fast", "default" or "max"; force: existing outputs are replaced, else they are an error; progress: receives counts of plain bytes done.
+    src, dst: a file and the container's name (ending in .zipfs), a file and an existing folder, or a folder and the
+    folder that mirrors it. Given a folder as dst, a file that would not shrink by 2 % is copied as it is. jobs: most
+    threads that encode (None: one per CPU); level: "fast", "default" or "max"; force: existing outputs are replaced,
+    else they are an error; progress: receives counts of plain bytes done.
 
-    Raises UsageError, OutputExistsError, SourceChangedError, OSError; for a folder FailuresError, after everything else was done.
+    Raises UsageError, OutputExistsError, SourceChangedError, OSError; for a folder FailuresError, after everything else
+    was done.
     """
     src, dst = os.fsdecode(src), os.fsdecode(dst)
     with Pipeline(jobs) as pipeline:
@@ -65,7 +70,7 @@ class Compressor:
             wrap = must_wrap(name, source.fd)
             if not names.takes_suffix(name) or name + names.SUFFIX in kept:
                 if names.has_suffix(name) and names.has_magic(source.fd):
-                    raise ZipfsError(f"{show(path)}: looks like a container and its name leaves no room to wrap it; rename it")
+                    raise ZipfsError(f"{show(path)}: is a container whose name leaves no room to wrap it; rename it")
                 return self._copy(source, Output(plain, self.force), batch)
             plain_is_source = os.path.exists(plain) and os.path.samefile(plain, path)
             limit = None if wrap else largest_worthwhile(source.size)

@@ -25,8 +25,9 @@ def decompress(
 ) -> Summary:
     """Restores the plain file of a container, or of each container in a folder; other files are copied.
 
-    src, dst: a container and the plain file's name, a container and an existing folder, or a folder and the folder that mirrors it.
-    Every chunk's checksums and the SHA-256 are compared before a file gets its name. The rest as in compress(); damage is a FormatError.
+    src, dst: a container and the plain file's name, a container and an existing folder, or a folder and the folder that
+    mirrors it. Every chunk's checksums and the SHA-256 are compared before a file gets its name. The rest as in
+    compress(); damage is a FormatError.
     """
     src, dst = os.fsdecode(src), os.fsdecode(dst)
     with PipelinePool(jobs) as pipelines:
@@ -60,7 +61,7 @@ class Decompressor:
                 return self._copy(source, Output(os.path.join(directory, name), self.force), batch)
             plain = names.plain_name(name)
             if os.path.lexists(os.path.join(os.path.dirname(path), plain)) and not follow:
-                raise ZipfsError(f"{show(path)}: {show(plain)} is there as well and hides it; remove or rename one of them")
+                raise ZipfsError(f"{show(path)}: {show(plain)} is there as well and hides it; rename one of them")
             return self._restore(source, Output(os.path.join(directory, plain), self.force), batch)
 
     def convert_to(self, path: str, plain: str, batch: Batch) -> tuple[int, int]:
@@ -83,8 +84,8 @@ class Decompressor:
 
 
 def is_container(source: Source) -> bool:
-    """Whether the name and the first bytes say so. FormatError BAD_MAGIC for our suffix without our magic: compress leaves no such
-    file, but damage may, unless the name was too long to be wrapped."""
+    """Whether the name and the first bytes say so. FormatError BAD_MAGIC for our suffix without our magic: compress
+    leaves no such file, but damage may, unless the name was too long to be wrapped."""
     name = os.path.basename(source.path)
     if not names.has_suffix(name):
         return False

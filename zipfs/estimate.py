@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from zipfs import _native, names
+from zipfs import _native
 from zipfs.compressor import must_wrap
 from zipfs.errors import ZipfsError, naming
 from zipfs.files import Source
@@ -22,7 +22,8 @@ SAMPLE_CHUNKS = 64
 def estimate(path: str, level: str = "default") -> tuple[dict[str, Any], list[Exception]]:
     """The estimate for a file, or {"files": [...], "total": {...}} for a folder, and what could not be read.
 
-    A file: path, plain_size, stored_size (estimated; plain_size when it would be copied as it is), ratio, sample_size (bytes that were tried).
+    A file: path, plain_size, stored_size (estimated; plain_size when it would be copied as it is), ratio, sample_size
+    (bytes that were tried).
     """
     codec = _native.Codec(CHUNK_LOG2)
     number = level_number(level)

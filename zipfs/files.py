@@ -1,4 +1,6 @@
-"""Source files that must not change while they are read, and outputs that get their name only when they are whole and on disk."""
+"""Source files that must not change while they are read, and outputs that get their name only when they are whole and
+on disk.
+"""
 
 import contextlib
 import ctypes
@@ -59,7 +61,8 @@ class Source:
 class Output:
     """A file beside `path` that is to become it. Until it has that name, discard() leaves nothing behind.
 
-    other: the path of the other form of the same file (container or plain), which counts as an existing output and goes when this one comes.
+    other: the path of the other form of the same file (container or plain), which counts as an existing output and goes
+    when this one comes.
     """
 
     def __init__(self, path: str, force: bool, other: str | None = None):
@@ -108,7 +111,8 @@ class Output:
 class Batch:
     """Finished outputs on their way to disk and to their names: small ones wait for each other and share one sync.
 
-    failures: what went wrong when they were to get their names. A context manager: leaving it publishes what waits, or discards it after an error.
+    failures: what went wrong when they were to get their names. A context manager: leaving it publishes what waits, or
+    discards it after an error.
     """
 
     MAX_WAITING = 128
@@ -188,7 +192,10 @@ def copy_file(source: Source, output: Output, progress: Callable[[int], None]) -
 
 
 def remove_leftover(path: str) -> bool:
-    """Removes the temporary file `path` of a run that was killed; returns whether it did. One that a live process writes stays."""
+    """Removes the temporary file `path` of a run that was killed.
+
+    Returns whether it did. One that a live process writes stays.
+    """
     owner = names.temporary_owner(os.path.basename(path))
     if owner is None or (owner != os.getpid() and _is_alive(owner)):
         return False

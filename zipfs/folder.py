@@ -1,14 +1,14 @@
 """Mirrors a folder: every file goes through a converter, everything else keeps its place.
 
-Symlinks stay symlinks, empty folders stay, mtime and mode are kept. FIFOs, sockets and devices are left out and noted. One failure does
-not stop the others. Names get visible only when their bytes are on disk (files.Batch).
+Symlinks stay symlinks, empty folders stay, mtime and mode are kept. FIFOs, sockets and devices are left out and noted.
+One failure does not stop the others. Names get visible only when their bytes are on disk (files.Batch).
 """
 
 import contextlib
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from zipfs import names
 from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsError
@@ -17,7 +17,10 @@ from zipfs.names import show
 
 
 class Summary(NamedTuple):
-    """What was done: regular files, their plain and stored bytes, and remarks (a line each) on what is not as a user may expect."""
+    """What was done.
+
+    Regular files, their plain and stored bytes, and remarks (a line each) on what is not as a user may expect.
+    """
 
     num_files: int = 0
     plain_size: int = 0
@@ -73,7 +76,8 @@ def refuse_inside(src: str, dst: str) -> None:
 
 
 def regular_files(path: str, failures: list[Exception]) -> Iterator[str]:
-    """Regular files of the folder and those below it in the order of their names, or the path itself when it is no folder.
+    """Regular files of the folder and those below it in the order of their names, or the path itself when it is no
+    folder.
 
     Symlinks are not followed. The OSError of a folder that cannot be listed goes to `failures`.
     """
@@ -115,17 +119,20 @@ class _Mirror:
         while waiting:
             source, target = waiting.pop()
             folders: list[str] = []
-            self._attempt(source, lambda: self._folder(source, target, folders))
+            self._attempt(source, self._folder, source, target, folders)
             waiting += [(os.path.join(source, name), os.path.join(target, name)) for name in reversed(folders)]
 
     def finish_folders(self) -> None:
-        """Gives the folders that were made their mode and times, the deepest first, since every name in them changes these."""
+        """Gives the folders that were made their mode and times, the deepest first, since every name in them changes
+        these.
+        """
         for path, status in reversed(self._made):
-            self._attempt(path, lambda: _copy_attributes(path, status))
+            self._attempt(path, _copy_attributes, path, status)
 
-    def _attempt(self, path: str, action: Callable[[], None]) -> None:
+    def _attempt(self, path: str, action: Callable[..., None], *args: Any) -> None:
+        """Calls action(*args), keeping its failure, which names `path` when it names nothing."""
         try:
-            action()
+            action(*args)
         except OSError as error:
             if error.filename is None:
                 error.filename = path
@@ -142,9 +149,9 @@ class _Mirror:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.name)
             elif entry.is_symlink():
-                self._attempt(entry.path, lambda: self._symlink(entry, os.path.join(target, entry.name)))
+                self._attempt(entry.path, self._symlink, entry, os.path.join(target, entry.name))
             elif entry.is_file(follow_symlinks=False):
-                self._attempt(entry.path, lambda: self._file(entry.path, target, kept))
+                self._attempt(entry.path, self._file, entry.path, target, kept)
             else:
                 self.summary = self.summary.noting(f"{show(entry.path)}: is no file, folder or symlink; left out")
 

@@ -1,4 +1,7 @@
-"""The index of a container (docs/format.md section 3), as a writer builds it. Pages wait in a spool, so memory does not grow with the file."""
+"""The index of a container (docs/format.md section 3), as a writer builds it.
+
+Pages wait in a spool, so memory does not grow with the file.
+"""
 
 import array
 import struct

@@ -13,8 +13,8 @@ from zipfs.folder import regular_files
 def info(path: str) -> tuple[dict[str, Any], list[Exception]]:
     """The facts of a file, or {"files": [...], "total": {...}} of a folder, and what could not be read.
 
-    A file: path, plain_size, stored_size, ratio (stored by plain), chunk_size, num_chunks, sha256 (hexadecimal, or None when unknown) and
-    segments. A file that is no container is its own plain file: no chunks, no segments.
+    A file: path, plain_size, stored_size, ratio (stored by plain), chunk_size, num_chunks, sha256 (hexadecimal, or None
+    when unknown) and segments. A file that is no container is its own plain file: no chunks, no segments.
     """
     if not os.path.isdir(path):
         return file_info(path), []
@@ -45,7 +45,10 @@ def ratio(plain_size: int, stored_size: int) -> float:
 
 
 def file_info(path: str, follow: bool = True) -> dict[str, Any]:
-    """The facts of one file; FormatError when its header or root breaks a rule. A damaged segment table counts as none."""
+    """The facts of one file.
+
+    FormatError when its header or root breaks a rule. A damaged segment table counts as none.
+    """
     with naming(path), Source(path, follow) as source:
         if not is_container(source):
             return _facts(path, source.size, source.size, 0, 0, None, [])

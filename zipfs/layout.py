@@ -1,7 +1,8 @@
 """Which bytes of a plain file are elements of which type.
 
-Reads the header of safetensors files with a parser of its own, as strict as the format's: a header that breaks a rule makes the file opaque,
-never refused. Every other file is opaque: the encoder guesses its layout, region by region. Does no I/O but pread of the header.
+Reads the header of safetensors files with a parser of its own, as strict as the format's: a header that breaks a rule
+makes the file opaque, never refused. Every other file is opaque: the encoder guesses its layout, region by region. Does
+no I/O but pread of the header.
 """
 
 import json
@@ -11,13 +12,19 @@ from typing import Any, NamedTuple
 from zipfs import _native
 
 MAX_HEADER = 16 << 20
-"""Bytes of the longest header that is parsed (about 150,000 tensors); a file with a longer one is opaque. Bounds memory."""
+"""Bytes of the longest header that is parsed (about 150,000 tensors).
+
+A file with a longer one is opaque. Bounds memory.
+"""
 
 MAX_BRACKETS = 1_000_000
-"""Most brackets in a header that is parsed; a tensor has 3. Bounds the memory of what json makes of a hostile header."""
+"""Most brackets in a header that is parsed.
 
-# Bits of an element and the layout (docs/format.md section 4.1) that its bytes are cut by. A C64 is two F32. Eight-bit integers often carry
-# something else (packed nibbles, FP8 of older tools), which the encoder finds out.
+A tensor has 3. Bounds the memory of what json makes of a hostile header.
+"""
+
+# Bits of an element and the layout (docs/format.md section 4.1) that its bytes are cut by. A C64 is two F32. Eight-bit
+# integers often carry something else (packed nibbles, FP8 of older tools), which the encoder finds out.
 DTYPES: dict[str, tuple[int, str]] = {
     "BOOL": (8, "BYTES"),
     "F4": (4, "BYTES"),
@@ -80,7 +87,10 @@ def detect(fd: int, size: int) -> list[Segment]:
 
 
 def parse_safetensors(header: bytes, data_size: int) -> list[Segment]:
-    """Tensors that the JSON `header` names, for `data_size` bytes behind it; ValueError for whatever safetensors itself would refuse."""
+    """Tensors that the JSON `header` names, for `data_size` bytes behind it.
+
+    ValueError for whatever safetensors itself would refuse.
+    """
     data_start = 8 + len(header)
     segments = [
         _segment(name, value, data_start) for name, value in _load_json(header).items() if name != "__metadata__"

@@ -1,4 +1,5 @@
-"""What counts as a container and what files are called: the one place for the suffix, the magic and our temporary names.
+"""What counts as a container and what files are called: the one place for the suffix, the magic and our temporary
+names.
 
 Paths are `str` as os.fsdecode() makes them, so that a name of any bytes passes through unchanged.
 """
@@ -35,7 +36,10 @@ def takes_suffix(name: str) -> bool:
 
 
 def temporary_name(name: str) -> str:
-    """Name of the file that becomes `name` when it is finished: .<name>.<pid>.zipfs-tmp, with a long name cut and numbered."""
+    """Name of the file that becomes `name` when it is finished.
+
+    .<name>.<pid>.zipfs-tmp, with a long name cut and numbered.
+    """
     raw = os.fsencode(name)
     if len(raw) > _MAX_STEM:
         raw = raw[:_MAX_STEM] + b"~%08x" % zlib.crc32(raw)

@@ -1,7 +1,8 @@
-"""Threads, codecs and buffers that take a file through in blocks of several chunks: side by side in the middle, in order at the end.
+"""Threads, codecs and buffers that take a file through in blocks of several chunks: side by side in the middle, in
+order at the end.
 
-Blocks are worked on by up to `jobs` threads; the caller's thread receives them in order and a thread of its own feeds SHA-256. Memory is bounded by
-the buffers, which are made once and used again for every block of every file.
+Blocks are worked on by up to `jobs` threads; the caller's thread receives them in order and a thread of its own feeds
+SHA-256. Memory is bounded by the buffers, which are made once and used again for every block of every file.
 """
 
 import contextlib
@@ -39,7 +40,10 @@ Work = Callable[[_native.Codec, int, Slot], Any]
 
 
 class Pipeline:
-    """The threads and buffers for containers of one chunk size, for one file after another. One caller at a time; a context manager."""
+    """The threads and buffers for containers of one chunk size, for one file after another.
+
+    One caller at a time; a context manager.
+    """
 
     def __init__(self, jobs: int | None = None, chunk_log2: int = CHUNK_LOG2):
         if jobs is not None and jobs < 1:
@@ -73,8 +77,8 @@ class Pipeline:
     def ordered(self, work: Work, num_blocks: int) -> contextlib.closing:
         """Context manager of an iterator of (slot, work(codec, number, slot)) for number = 0, 1, … in order.
 
-        A slot's buffers belong to the caller until the next step. The first exception of `work` is raised in its block's turn. No work is
-        under way any more when the context ends.
+        A slot's buffers belong to the caller until the next step. The first exception of `work` is raised in its
+        block's turn. No work is under way any more when the context ends.
         """
         return contextlib.closing(self._ordered(work, num_blocks))
 

@@ -5,7 +5,7 @@ import functools
 import io
 import os
 
-from zipfs import _native, names
+from zipfs import _native
 from zipfs.decompressor import is_container
 from zipfs.errors import CorruptError, naming
 from zipfs.files import Source
@@ -15,15 +15,19 @@ CACHE_SIZE = 64 << 20
 
 
 def open(path: str | os.PathLike) -> "ZipfsFile":
-    """Opens the plain file that the container `path` holds; a file that is no container is opened as it is. FormatError or OSError."""
+    """Opens the plain file that the container `path` holds.
+
+    A file that is no container is opened as it is. FormatError or OSError.
+    """
     return ZipfsFile(path)
 
 
 class ZipfsFile(io.RawIOBase):
     """A seekable binary file, read-only, of the bytes of the plain file.
 
-    read(), readinto() and seek() share one position, so one thread at a time may use them; pread() has none and any number of threads may call it.
-    Damage is a CorruptError that names chunk and plain byte range; other ranges stay readable.
+    read(), readinto() and seek() share one position, so one thread at a time may use them; pread() has none and any
+    number of threads may call it. Damage is a CorruptError that names chunk and plain byte range; other ranges stay
+    readable.
     """
 
     def __init__(self, path: str | os.PathLike):

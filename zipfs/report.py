@@ -40,7 +40,8 @@ def _folder(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _line(facts: dict[str, Any]) -> str:
-    return f"{size_text(facts['plain_size']):>11} -> {size_text(facts['stored_size']):>11}  {facts['ratio']:7.2%}  {show(facts['path'])}"
+    plain, stored = size_text(facts["plain_size"]), size_text(facts["stored_size"])
+    return f"{plain:>11} -> {stored:>11}  {facts['ratio']:7.2%}  {show(facts['path'])}"
 
 
 def _file(facts: dict[str, Any]) -> Iterator[str]:
@@ -54,8 +55,8 @@ def _file(facts: dict[str, Any]) -> Iterator[str]:
     yield f"sha256       {facts['sha256'] or 'unknown'}"
     for segment in facts["segments"]:
         shape = "x".join(map(str, segment["shape"])) or "scalar"
-        stored = _stored(segment["plain_size"], segment["stored_size"])
-        yield f"  {segment['dtype']:8} {shape:>16} {size_text(segment['plain_size']):>11} -> {stored:20} {show(segment['name'])}"
+        plain, stored = size_text(segment["plain_size"]), _stored(segment["plain_size"], segment["stored_size"])
+        yield f"  {segment['dtype']:8} {shape:>16} {plain:>11} -> {stored:20} {show(segment['name'])}"
 
 
 def _stored(plain_size: int, stored_size: int) -> str:

@@ -1,4 +1,7 @@
-"""The segment table (docs/format.md section 6): packing, parsing, and each segment's share of the stored bytes. Does no I/O."""
+"""The segment table (docs/format.md section 6).
+
+Packing, parsing, and each segment's share of the stored bytes. Does no I/O.
+"""
 
 import struct
 from bisect import bisect_left, bisect_right
@@ -10,7 +13,8 @@ from zipfs.layout import Segment
 
 MAX_TABLE = 64 << 20
 MAX_SECTION = MAX_TABLE + (1 << 20)
-"""Bytes of a section beyond which its table cannot be within MAX_TABLE (a frame of incompressible bytes grows by less)."""
+"""Bytes of a section beyond which its table cannot be within MAX_TABLE (a frame of incompressible bytes grows by less).
+"""
 
 _CHECKSUM_SEED = 2
 _SECTION = struct.Struct("<QQ")
@@ -38,7 +42,7 @@ class SegmentMap:
         self._ends = [segments[index].offset + segments[index].size for index in self._filled]
         self._packed = b"".join(
             _CODEC_RECORD.pack(start, end - start, segments[index].layout, 0)
-            for index, start, end in zip(self._filled, self._starts, self._ends)
+            for index, start, end in zip(self._filled, self._starts, self._ends, strict=True)
         )
 
     def _overlapping(self, start: int, end: int) -> tuple[int, int]:
@@ -50,7 +54,9 @@ class SegmentMap:
         return self._packed[first * _CODEC_RECORD.size : stop * _CODEC_RECORD.size]
 
     def shares(self, start: int, plain_size: int, payload: memoryview, kind: int) -> list[tuple[int, int]]:
-        """(index into segments, stored bytes) for the chunk of plain_size bytes at `start` that was stored as `payload`."""
+        """(index into segments, stored bytes) for the chunk of plain_size bytes at `start` that was stored as
+        `payload`.
+        """
         first, stop = self._overlapping(start, start + plain_size)
         if first >= stop:
             return []
@@ -72,7 +78,7 @@ class SegmentMap:
 def pack(segments: list[Segment], stored_sizes: list[int]) -> bytes:
     """The section's bytes; b"" when there is nothing to say or no room to say it (the table is optional)."""
     records = []
-    for segment, stored_size in zip(segments, stored_sizes):
+    for segment, stored_size in zip(segments, stored_sizes, strict=True):
         name, dtype = segment.name.encode("utf-8"), segment.dtype.encode("ascii")
         if len(name) > _MAX_NAME or len(segment.shape) > _MAX_NDIM:
             continue

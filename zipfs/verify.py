@@ -17,7 +17,8 @@ Failure = FormatError | OSError | ZipfsError
 def verify(
     path: str, pipelines: PipelinePool, *, fast: bool = False, progress: Callable[[int], None] = lambda size: None
 ) -> Iterator[tuple[str, list[Failure]]]:
-    """Yields (path, what is wrong) of each container at `path`, a file or a folder; files that are no containers have nothing to check.
+    """Yields (path, what is wrong) of each container at `path`, a file or a folder; files that are no containers have
+    nothing to check.
 
     fast: the stored checksums alone. Damage is a FormatError, and a CorruptError for each stretch of damaged chunks.
     """

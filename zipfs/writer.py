@@ -1,7 +1,8 @@
 """Compresses one file: plain bytes in, a checked container out, under its final name only once it is whole and on disk.
 
-source ──blocks──> threads (read, encode, decode again, compare) ──in order──> SHA-256, payloads, index ──> root, segments, header ──> every stored
-byte read back. Deterministic: the same bytes, level and chunk size give the same container with any number of threads.
+source ──blocks──> threads (read, encode, decode again, compare) ──in order──> SHA-256, payloads, index ──> root,
+segments, header ──> every stored byte read back. Deterministic: the same bytes, level and chunk size give the same
+container with any number of threads.
 """
 
 import hashlib
@@ -109,7 +110,10 @@ class _Job:
         return True
 
     def _encode(self, codec: _native.Codec, number: int, slot: Slot) -> tuple[int, list, list]:
-        """Reads and encodes one block into slot.stored; in a pipeline thread. Returns plain size, entries and segment shares."""
+        """Reads and encodes one block into slot.stored.
+
+        In a pipeline thread. Returns plain size, entries and segment shares.
+        """
         start = number * self.pipeline.block_size
         plain = slot.plain[: min(self.pipeline.block_size, self.source.size - start)]
         self.source.read_into(plain, start)
@@ -159,7 +163,10 @@ class _Job:
 
 
 def check_stored(output: Output, pipeline: Pipeline, num_chunks: int) -> None:
-    """Reads a finished container back: header, root, every page and every stored hash. Its chunks were decoded when they were encoded."""
+    """Reads a finished container back.
+
+    Header, root, every page and every stored hash. Its chunks were decoded when they were encoded.
+    """
     with naming(output.path), _native.Reader(output.fd) as reader:
 
         def check(codec: _native.Codec, number: int, slot: Slot) -> None:
