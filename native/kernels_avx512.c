@@ -2,7 +2,6 @@
 #include "kernels.h"
 
 #ifdef __x86_64__
-
 const struct zipfs_kernels zipfs_kernels_avx512 = {
     .name = "avx512",
     .hash = zipfs_hash_avx512,

@@ -1,0 +1,38 @@
+/* Planes: one field of all elements of a run, in one of four codings (docs/format.md section 4.2). */
+#ifndef ZIPFS_PLANE_H
+#define ZIPFS_PLANE_H
+
+#include "kernels.h"
+
+enum zipfs_coding { ZIPFS_RAW = 0, ZIPFS_CONST = 1, ZIPFS_RANS = 2, ZIPFS_ZSTD = 3 };
+
+/* Values are decoded a tile at a time, so that they are still in the L1 cache when they are merged. A multiple of 128. */
+enum { ZIPFS_TILE = 4096 };
+
+/* A plane that is being decoded. */
+struct zipfs_plane {
+    uint32_t coding, bits;
+    const uint8_t *data; /* RAW and ZSTD: what comes next */
+    struct zipfs_rans_decoder rans;
+    uint8_t tile[ZIPFS_TILE];
+};
+
+struct zipfs_codec;
+
+/* Checks all that can be checked before decoding. contents: room for n bytes, used by ZSTD alone. */
+enum zipfs_status zipfs_plane_open(struct zipfs_codec *codec, struct zipfs_plane *plane, unsigned bits, unsigned coding,
+                                   const uint8_t *src, size_t src_size, size_t n, uint8_t *contents);
+/* Points values_ret at the next n values: a full tile, or what remains. Valid until the next call. */
+enum zipfs_status zipfs_plane_next(const struct zipfs_kernels *kernels, struct zipfs_plane *plane, size_t n,
+                                   const uint8_t **values_ret);
+enum zipfs_status zipfs_plane_finish(const struct zipfs_plane *plane);
+
+/*
+ * Encodes n values in the coding that measures smallest. lz: always try zstd, else only where a sample promises something.
+ * Returns the size; SIZE_MAX when it exceeds capacity. coding_ret: the choice.
+ * is_noise_ret: RAW was chosen from samples alone, which also showed no LZ matches.
+ */
+size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, const uint8_t *values, size_t n, bool lz,
+                          uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret);
+
+#endif

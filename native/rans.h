@@ -1,0 +1,60 @@
+/* The RANS coding of one plane (docs/format.md section 5): tables, parsing, choice of a table. The loops are kernels. */
+#ifndef ZIPFS_RANS_H
+#define ZIPFS_RANS_H
+
+#include "zipfs.h"
+
+enum {
+    ZIPFS_RANS_LANES = 128,
+    ZIPFS_RANS_MAX_SYMBOLS = 64,
+    ZIPFS_RANS_HEADER = 12,                                       /* bytes before the table */
+    ZIPFS_RANS_FIXED = ZIPFS_RANS_HEADER + 2 * ZIPFS_RANS_LANES, /* bytes besides the table (2 a symbol) and the streams */
+};
+
+/* Symbols 0 to num_symbols - 1; the rest of each array is zero. With has_escape the last symbol is the escape. */
+struct zipfs_rans_table {
+    uint8_t num_symbols;
+    bool has_escape;
+    uint8_t freq[ZIPFS_RANS_MAX_SYMBOLS];
+    uint8_t start[ZIPFS_RANS_MAX_SYMBOLS];
+    uint8_t value[ZIPFS_RANS_MAX_SYMBOLS];
+};
+
+/* A stream that is being decoded. The pointers move, the ends stay. */
+struct zipfs_rans_decoder {
+    struct zipfs_rans_table table;
+    uint8_t symbol[256]; /* of each slot */
+    uint32_t slots[256]; /* the scalar kernel's form of the table, made when has_slots is false */
+    bool has_slots;
+    uint16_t state[ZIPFS_RANS_LANES];
+    const uint8_t *coded, *coded_end;
+    const uint8_t *escapes, *escapes_end;
+};
+
+/* A stream that is being encoded, from its last element to its first: both pointers move down. */
+struct zipfs_rans_encoder {
+    struct zipfs_rans_table table;
+    uint8_t symbol_of[256]; /* of each value */
+    uint16_t state[ZIPFS_RANS_LANES];
+    uint8_t *coded;   /* n + 128 bytes lie before its first place */
+    uint8_t *escapes; /* n bytes */
+};
+
+/* Parses a plane of n values of `bits` bits. The decoder points into src. BAD_PLANE, BAD_RANS or RESERVED_NOT_ZERO. */
+enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, size_t n, unsigned bits,
+                                  struct zipfs_rans_decoder *decoder);
+/* After the last value: is every state back at 256, and has every byte been used? */
+enum zipfs_status zipfs_rans_finish(const struct zipfs_rans_decoder *decoder);
+
+/* Chooses symbols and frequencies for n values (at least two different ones) with these counts. Returns the size of the
+ * plane in bytes that follows from them, good to a few bytes. Integer arithmetic only: equal everywhere. */
+uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, struct zipfs_rans_table *table_ret);
+/* Readies an encoder for a table; the caller sets the two pointers. */
+void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table);
+/* Writes everything before the coded bytes; returns its size. */
+size_t zipfs_rans_write_header(const struct zipfs_rans_encoder *encoder, size_t coded_size, size_t num_escapes, uint8_t *dst);
+
+/* log2(x) in units of 2^-16, rounded down; x at least 1. */
+uint32_t zipfs_log2(uint32_t x);
+
+#endif
