@@ -171,7 +171,7 @@ def decode_zstd(frame: bytes, size: int) -> bytes:
     require(len(frame) >= 6 and frame[:4] == b"\x28\xb5\x2f\xfd", "BAD_ZSTD", "no zstd frame")
     descriptor = frame[4]
     require(descriptor & 0x20 != 0, "BAD_ZSTD", "Single_Segment_flag is clear")
-    require(descriptor & 0x07 == 0, "BAD_ZSTD", "a checksum or a dictionary id")
+    require(descriptor & 0x1F == 0, "BAD_ZSTD", "a checksum, a dictionary id, or a bit without meaning")
     width = (1, 2, 4, 8)[descriptor >> 6]
     require(len(frame) >= 5 + width, "BAD_ZSTD", "a frame header cut short")
     content_size = int.from_bytes(frame[5 : 5 + width], "little") + (256 if width == 2 else 0)
