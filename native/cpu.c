@@ -21,7 +21,7 @@ static bool has_avx512(void) {
 size_t zipfs_kernels_usable(const struct zipfs_kernels *usable_ret[2]) {
     size_t count = 0;
 #ifdef __x86_64__
-    if (0 && has_avx512())
+    if (has_avx512())
         usable_ret[count++] = &zipfs_kernels_avx512;
 #endif
     usable_ret[count++] = &zipfs_kernels_scalar;

@@ -17,7 +17,7 @@ struct zipfs_kernels {
     uint64_t (*hash)(const uint8_t *src, size_t src_size, uint64_t seed); /* XXH3-64 */
     void (*histogram)(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 
-    /* RAW planes of fields of 1 to 7 bits. unpack may start at any multiple of 8 values. */
+    /* RAW planes of fields of 1 to 6 bits. unpack may start at any multiple of 8 values. */
     void (*unpack)(const uint8_t *src, unsigned bits, uint8_t *values, size_t n);
     void (*pack)(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n); /* unused bits become 0 */
 
