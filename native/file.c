@@ -208,22 +208,47 @@ static int decode_runs(struct zipfs_file *file, const struct batch *batch, const
     return error;
 }
 
+/* Reads and decodes the payloads of the batch. *status_ret tells about the read; what fails after it is logged and returned. */
+static int fetch_batch(struct zipfs_file *file, const struct batch *batch, enum zipfs_status *status_ret) {
+    bool stored = batch->entries[0].kind == ZIPFS_KIND_STORED;
+    struct zipfs_buffer *buffer = NULL;
+    int error = 0;
+    *status_ret = stored ? ZIPFS_OK : zipfs_pool_take_buffer(file->pool, batch->stored_size, &buffer);
+    if (*status_ret == ZIPFS_OK)
+        *status_ret = pread_exact(file->fd, stored ? batch->dst : buffer->data, batch->stored_size, batch->offset);
+    if (*status_ret == ZIPFS_OK)
+        error = stored ? check_stored(file, batch) : decode_runs(file, batch, buffer->data);
+    if (buffer)
+        zipfs_pool_give_buffer(file->pool, buffer);
+    return error;
+}
+
+/* Fetches the chunks one by one, so that a read error is told of the right ones. */
+static int fetch_singly(struct zipfs_file *file, const struct batch *batch) {
+    struct batch one = {.first = batch->first, .dst = batch->dst, .num_chunks = 1, .offset = batch->offset};
+    int error = 0;
+    for (unsigned i = 0; i < batch->num_chunks; i++, one.first++) {
+        one.entries[0] = batch->entries[i];
+        one.stored_size = batch->entries[i].stored_size;
+        enum zipfs_status status;
+        int failed = fetch_batch(file, &one, &status);
+        if (status != ZIPFS_OK)
+            failed = fail_chunk(file, one.first, status);
+        error = failed ? failed : error;
+        one.dst += zipfs_chunk_size(file->header, one.first);
+        one.offset += one.stored_size;
+    }
+    return error;
+}
+
 /* Reads and decodes the batch, and empties it. */
 static int flush_batch(struct zipfs_file *file, struct batch *batch) {
     if (batch->num_chunks == 0)
         return 0;
-    bool stored = batch->entries[0].kind == ZIPFS_KIND_STORED;
-    struct zipfs_buffer *buffer = NULL;
-    enum zipfs_status status = stored ? ZIPFS_OK : zipfs_pool_take_buffer(file->pool, batch->stored_size, &buffer);
-    if (status == ZIPFS_OK)
-        status = pread_exact(file->fd, stored ? batch->dst : buffer->data, batch->stored_size, batch->offset);
-    int error;
+    enum zipfs_status status;
+    int error = fetch_batch(file, batch, &status);
     if (status != ZIPFS_OK)
-        error = fail_chunk(file, batch->first, status);
-    else
-        error = stored ? check_stored(file, batch) : decode_runs(file, batch, buffer->data);
-    if (buffer)
-        zipfs_pool_give_buffer(file->pool, buffer);
+        error = fetch_singly(file, batch);
     batch->num_chunks = 0;
     return error;
 }

@@ -1,0 +1,242 @@
+/* The chunk cache alone, with a loader of the test: single flight, errors, the budget in bytes, what is larger than it. */
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cache.h"
+#include "check.h"
+
+enum { SIZE = 65536, COST = SIZE + ZIPFS_CHUNK_OVERHEAD, NUM_THREADS = 10 };
+
+/* A loader that fills with a byte, counts its calls, and can be told to be slow or to fail. */
+struct loader {
+    _Atomic int calls;
+    int value, error;
+    unsigned delay_us;
+};
+
+static int load(void *context, uint8_t *dst) {
+    struct loader *loader = context;
+    loader->calls++;
+    usleep(loader->delay_us);
+    memset(dst, loader->value, SIZE);
+    return loader->error;
+}
+
+static struct zipfs_stats stats_of(struct zipfs_cache *cache) {
+    struct zipfs_stats stats;
+    zipfs_cache_stats(cache, &stats);
+    return stats;
+}
+
+static struct zipfs_cache *new_cache(size_t budget) {
+    struct zipfs_cache *cache;
+    CHECK_EQUAL(zipfs_cache_create(budget, 2, &cache), ZIPFS_OK);
+    return cache;
+}
+
+/* Gets a chunk, checks its bytes, puts it back; tells whether it was loaded for that. */
+static bool touch(struct zipfs_cache *cache, uint64_t file, uint64_t number) {
+    struct loader loader = {.value = (int)(number % 251)};
+    const struct zipfs_chunk *chunk;
+    CHECK_EQUAL(zipfs_cache_get(cache, file, number, SIZE, SIZE, load, &loader, &chunk), 0);
+    CHECK_EQUAL(chunk->size, SIZE);
+    CHECK(chunk->data[0] == number % 251 && chunk->data[SIZE - 1] == number % 251);
+    zipfs_cache_put(cache, chunk);
+    return loader.calls > 0;
+}
+
+/* ---- ten threads, one decode ---- */
+
+struct crowd {
+    struct zipfs_cache *cache;
+    struct loader *loader;
+    pthread_barrier_t barrier;
+    int outcome;
+};
+
+static void *one_of_crowd(void *context) {
+    struct crowd *crowd = context;
+    pthread_barrier_wait(&crowd->barrier);
+    const struct zipfs_chunk *chunk;
+    int error = zipfs_cache_get(crowd->cache, 1, 5, SIZE, SIZE, load, crowd->loader, &chunk);
+    CHECK_EQUAL(error, crowd->outcome);
+    if (!error) {
+        CHECK_EQUAL(chunk->data[SIZE / 2], crowd->loader->value);
+        zipfs_cache_put(crowd->cache, chunk);
+    }
+    return NULL;
+}
+
+static void run_crowd(struct zipfs_cache *cache, struct loader *loader) {
+    struct crowd crowd = {.cache = cache, .loader = loader, .outcome = loader->error};
+    pthread_t threads[NUM_THREADS];
+    pthread_barrier_init(&crowd.barrier, NULL, NUM_THREADS);
+    for (int i = 0; i < NUM_THREADS; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, one_of_crowd, &crowd), 0);
+    for (int i = 0; i < NUM_THREADS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&crowd.barrier);
+}
+
+static void test_single_flight(size_t budget) {
+    struct zipfs_cache *cache = new_cache(budget);
+    struct loader loader = {.value = 7, .delay_us = 200000};
+    run_crowd(cache, &loader);
+    CHECK_EQUAL(loader.calls, 1);
+    struct zipfs_stats stats = stats_of(cache);
+    CHECK_EQUAL(stats.cache_misses, 1);
+    CHECK_EQUAL(stats.cache_hits + stats.cache_waits, NUM_THREADS - 1);
+    CHECK_EQUAL(stats.cache_bytes, budget >= COST ? COST : 0);
+    CHECK_EQUAL(touch(cache, 1, 7), 1);
+    zipfs_cache_drop_file(cache, 1);
+    CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
+    zipfs_cache_free(cache);
+}
+
+/* All waiters get the error; the next reader tries again. */
+static void test_errors_are_not_kept(void) {
+    struct zipfs_cache *cache = new_cache(10 * COST);
+    struct loader loader = {.value = 7, .delay_us = 200000, .error = -EIO};
+    run_crowd(cache, &loader);
+    CHECK_EQUAL(loader.calls, 1);
+    CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
+    CHECK(zipfs_cache_peek(cache, 1, 5) == NULL);
+    CHECK(touch(cache, 1, 5));
+    CHECK(!touch(cache, 1, 5));
+    zipfs_cache_drop_file(cache, 1);
+    CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
+    zipfs_cache_free(cache);
+}
+
+/* ---- the budget ---- */
+
+static void test_least_recently_used_goes_first(void) {
+    struct zipfs_cache *cache = new_cache(3 * COST);
+    for (int i = 0; i < 3; i++)
+        CHECK(touch(cache, 1, i));
+    CHECK_EQUAL(stats_of(cache).cache_bytes, 3 * COST);
+    CHECK(!touch(cache, 1, 0)); /* now 1 is the oldest */
+    CHECK(touch(cache, 1, 3));
+    CHECK_EQUAL(stats_of(cache).cache_evictions, 1);
+    CHECK(!touch(cache, 1, 0) && !touch(cache, 1, 2) && !touch(cache, 1, 3));
+    CHECK(touch(cache, 1, 1));
+    CHECK(touch(cache, 2, 1)); /* another file's chunk of that number */
+    CHECK_EQUAL(stats_of(cache).cache_bytes, 3 * COST);
+    zipfs_cache_drop_file(cache, 1);
+    CHECK_EQUAL(stats_of(cache).cache_bytes, COST);
+    CHECK(!touch(cache, 2, 1));
+    zipfs_cache_drop_file(cache, 2);
+    CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
+    zipfs_cache_free(cache);
+}
+
+/* Too large for the budget: served while pinned, then gone. The same where pinned chunks fill the budget. */
+static void test_served_but_not_kept(void) {
+    struct zipfs_cache *cache = new_cache(COST - 1);
+    CHECK(touch(cache, 1, 1) && touch(cache, 1, 1));
+    CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
+    zipfs_cache_free(cache);
+    cache = new_cache(COST);
+    struct loader loader = {.value = 1};
+    const struct zipfs_chunk *pinned;
+    CHECK_EQUAL(zipfs_cache_get(cache, 1, 1, SIZE, SIZE, load, &loader, &pinned), 0);
+    CHECK(touch(cache, 1, 2) && touch(cache, 1, 2));
+    CHECK_EQUAL(stats_of(cache).cache_evictions, 0);
+    CHECK_EQUAL(pinned->data[0], 1);
+    zipfs_cache_put(cache, pinned);
+    CHECK(!touch(cache, 1, 1));
+    CHECK(touch(cache, 1, 2) && !touch(cache, 1, 2));
+    zipfs_cache_drop_file(cache, 1);
+    zipfs_cache_free(cache);
+}
+
+/* ---- everything at once ---- */
+
+struct storm {
+    struct zipfs_cache *cache;
+    uint64_t seed;
+};
+
+static void *stormer(void *context) {
+    struct storm *storm = context;
+    uint64_t state = storm->seed;
+    for (int i = 0; i < 3000; i++) {
+        uint64_t number = random_below(&state, 12);
+        const struct zipfs_chunk *chunk = random_below(&state, 4) ? NULL : zipfs_cache_peek(storm->cache, 1, number);
+        if (chunk) {
+            CHECK_EQUAL(chunk->data[SIZE - 1], number);
+            zipfs_cache_put(storm->cache, chunk);
+            continue;
+        }
+        struct loader loader = {.value = (int)number, .error = random_below(&state, 10) ? 0 : -EIO};
+        if (zipfs_cache_get(storm->cache, 1, number, SIZE, SIZE, load, &loader, &chunk) == 0) {
+            CHECK_EQUAL(chunk->data[0], number);
+            zipfs_cache_put(storm->cache, chunk);
+        }
+    }
+    return NULL;
+}
+
+static void test_storm(void) {
+    struct zipfs_cache *cache = new_cache(5 * COST);
+    pthread_t threads[NUM_THREADS];
+    struct storm storms[NUM_THREADS];
+    for (int i = 0; i < NUM_THREADS; i++) {
+        storms[i] = (struct storm){cache, i + 1};
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, stormer, &storms[i]), 0);
+    }
+    for (int i = 0; i < NUM_THREADS; i++)
+        pthread_join(threads[i], NULL);
+    CHECK(stats_of(cache).cache_bytes <= 5 * COST);
+    CHECK(stats_of(cache).cache_evictions > 0);
+    zipfs_cache_drop_file(cache, 1);
+    CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
+    zipfs_cache_free(cache);
+}
+
+/* ---- the limit on decodes ---- */
+
+struct gate {
+    struct zipfs_pool *pool;
+    _Atomic int inside, most;
+};
+
+static void *through_gate(void *context) {
+    struct gate *gate = context;
+    for (int i = 0; i < 20; i++) {
+        struct zipfs_codec *codec;
+        CHECK_EQUAL(zipfs_pool_take_codec(gate->pool, 16 + i % 3, &codec), ZIPFS_OK);
+        int now = ++gate->inside, most = gate->most;
+        while (now > most && !atomic_compare_exchange_weak(&gate->most, &most, now))
+            ;
+        usleep(500);
+        gate->inside--;
+        zipfs_pool_give_codec(gate->pool, codec);
+    }
+    return NULL;
+}
+
+static void test_jobs(void) {
+    struct gate gate = {0};
+    CHECK_EQUAL(zipfs_pool_create(3, &gate.pool), ZIPFS_OK);
+    pthread_t threads[NUM_THREADS];
+    for (int i = 0; i < NUM_THREADS; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, through_gate, &gate), 0);
+    for (int i = 0; i < NUM_THREADS; i++)
+        pthread_join(threads[i], NULL);
+    CHECK_EQUAL(gate.most, 3);
+    zipfs_pool_free(gate.pool);
+}
+
+int main(void) {
+    test_single_flight(10 * COST);
+    test_single_flight(0);
+    test_errors_are_not_kept();
+    test_least_recently_used_goes_first();
+    test_served_but_not_kept();
+    test_storm();
+    test_jobs();
+    return 0;
+}
