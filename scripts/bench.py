@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from benchmarks import codec, mount
+from benchmarks import codec, mount, servers
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -21,7 +21,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    report = arguments.run(arguments)
+    try:
+        report = arguments.run(arguments)
+    except servers.Missing as reason:
+        raise SystemExit(f"scripts/bench: {reason}") from None
     report["command"] = "scripts/bench " + " ".join(sys.argv[1:])
     print(json.dumps(report, indent=2) if arguments.json else arguments.to_markdown(report))
 

@@ -1,7 +1,6 @@
 """What a figure must be quoted with: the machine, the versions, the date, and the speed of a plain copy."""
 
 import datetime
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -9,15 +8,8 @@ import time
 
 import numpy as np
 
+import zipfs
 from zipfs import _native
-
-
-def version(package: str) -> str | None:
-    """The installed version of a Python package, None when it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def cpu_model() -> str:
@@ -32,7 +24,7 @@ def describe() -> dict[str, object]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "linux": platform.release(),
         "python": platform.python_version(),
-        "zipfs": version("zipfs"),
+        "zipfs": zipfs.__version__,
         "kernel": _native.kernel(),
         "date": datetime.date.today().isoformat(),
         "load": round(os.getloadavg()[0], 1),

@@ -108,8 +108,14 @@ def read_once(served: servers.Served, way: str) -> tuple[float, float | None]:
     return speed, decoded_share(before, counters(served))
 
 
+def is_measured(served: servers.Served, way: str) -> bool:
+    """O_DIRECT passes by the page cache, and some file systems have none of it."""
+    return readers.can_read(served.path, way) and (served.name, way) != (PLAIN_WARM, "O_DIRECT")
+
+
 def measure(running: list[servers.Served], way: str, runs: int) -> dict:
-    """{server: [GB/s per run]} and the smallest decoded share of a zipfs mount."""
+    """{server: [GB/s per run]} of those that can be read this way, and the smallest decoded share of a zipfs mount."""
+    running = [served for served in running if is_measured(served, way)]
     speeds: dict[str, list[float]] = {served.name: [] for served in running}
     shares = []
     for run in range(runs):
@@ -185,19 +191,25 @@ def run(arguments: argparse.Namespace) -> dict:
         }
 
 
+def cell(figures: dict[str, dict], name: str) -> str:
+    return table.spread(figures[name]) if name in figures else "-"
+
+
 def speed_table(report: dict) -> str:
-    names = report["ways"][0]["servers"]
     header = ["GB/s (quartiles)", *(way["way"] for way in report["ways"]), "readahead KiB"]
     rows = [
-        [name, *(table.spread(way["servers"][name]) for way in report["ways"]), str(report["readahead_kb"][name])]
-        for name in names
+        [name, *(cell(way["servers"], name) for way in report["ways"]), str(readahead)]
+        for name, readahead in report["readahead_kb"].items()
     ]
     return table.markdown(header, rows)
 
 
 def ratio_table(report: dict) -> str:
-    names = report["ways"][0]["zipfs_over"]
-    rows = [[f"zipfs over {name}", *(table.spread(way["zipfs_over"][name]) for way in report["ways"])] for name in names]
+    rows = [
+        [f"zipfs over {name}", *(cell(way["zipfs_over"], name) for way in report["ways"])]
+        for name in report["readahead_kb"]
+        if name != "zipfs"
+    ]
     return table.markdown(["paired ratio (quartiles)", *(way["way"] for way in report["ways"])], rows)
 
 

@@ -1,5 +1,6 @@
 """Reading a file from end to end as engines do, after its pages were dropped from the page cache or not; GB/s of plain bytes."""
 
+import errno
 import mmap
 import os
 import time
@@ -57,6 +58,17 @@ def by_mmap(path: str) -> int:
 
 
 WAYS = {"read": by_read, "mmap": by_mmap, "O_DIRECT": by_direct}
+
+
+def can_read(path: str, way: str) -> bool:
+    """False where the file system has no O_DIRECT and the way needs it."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | (os.O_DIRECT if way == "O_DIRECT" else 0)))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
 
 
 def speed(path: str, way: str) -> float:
