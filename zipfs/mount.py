@@ -234,9 +234,11 @@ def explain(line: str) -> str:
 
 def check(process: subprocess.Popen, mountpoint: str, wanted: set[str], readahead_kb: int) -> Daemon:
     try:
-        os.stat(mountpoint)  # returns when the daemon has answered; the kernel has then taken over its settings
+        os.statvfs(mountpoint)  # returns when the daemon has answered; the kernel has then taken over its settings
     except OSError as error:
-        raise MountError(f"{show(mountpoint)}: the mount does not answer: {error.strerror}; try -f to see why") from None
+        raise MountError(
+            f"{show(mountpoint)}: the mount does not answer: {error.strerror}; try -f to see why"
+        ) from None
     mount = points.find_mount(mountpoint)
     points.check_options(mount, wanted)
     note = points.raise_readahead(mount, readahead_kb)

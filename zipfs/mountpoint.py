@@ -57,7 +57,7 @@ def unescape(text: str) -> str:
 def is_dead(mountpoint: str) -> bool:
     """Whether a daemon is gone and has left its mount behind."""
     try:
-        os.stat(mountpoint)
+        os.statvfs(mountpoint)  # not stat, which the kernel may answer from memory
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False

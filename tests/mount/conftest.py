@@ -54,7 +54,8 @@ def driver(request) -> str:
 def mounting(driver: str, home: Path, source: Path, **options) -> Iterator[Mounted]:
     """A mount of source in the folder home, gone at the end whatever happens."""
     path, log_path = home / "mnt", home / "log"
-    path.mkdir(exist_ok=True)
+    if not os.path.lexists(path):
+        path.mkdir()
     daemon = start(source, path, driver=driver, log_file=log_path, **options)
     try:
         yield Mounted(source, path, driver, log_path, daemon)
@@ -62,6 +63,17 @@ def mounting(driver: str, home: Path, source: Path, **options) -> Iterator[Mount
         stop(daemon)
         assert points.find_mount(str(path)) is None
         assert daemon.process.poll() is not None
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers(tmp_path) -> Iterator[None]:
+    """Fails a test that leaves a mount, and takes it away."""
+    yield
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    left = [mount.mountpoint for mount in map(points.parse_mount, lines) if mount.mountpoint.startswith(str(tmp_path))]
+    for path in left:
+        points.unmount(path, lazy=True)
+    assert not left
 
 
 @pytest.fixture

@@ -9,7 +9,17 @@ import pytest
 from conftest import bf16_bytes, put
 
 SIZE = 300_000
-ODD_NAMES = [b"with space", b"new\nline", b"-dash", b"co,mma", "größe".encode(), b"\xff\xfe\x80", b"back\\slash", b"a" * 249, b".hidden"]
+ODD_NAMES = [
+    b"with space",
+    b"new\nline",
+    b"-dash",
+    b"co,mma",
+    "größe".encode(),
+    b"\xff\xfe\x80",
+    b"back\\slash",
+    b"a" * 249,
+    b".hidden",
+]
 
 
 @pytest.fixture

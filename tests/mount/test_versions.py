@@ -64,11 +64,11 @@ def test_old_and_new_handles_never_mix(mount, source):
     with open(path, "rb", buffering=0) as old, mmap.mmap(old.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         assert old.read(100_000) == OLD[:100_000]
         put(source, "weights", NEW)
-        for offset in range(0, SIZE, 250_000):
+        for offset in range(0, SIZE, 500_000):
             with pytest.raises(OSError) as caught:
                 open(path, "rb")
             assert caught.value.errno == errno.ESTALE
-            assert os.pread(old.fileno(), 250_000, offset) == OLD[offset : offset + 250_000]
+            assert os.pread(old.fileno(), 500_000, offset) == OLD[offset : offset + 500_000]
             assert mapped[offset : offset + 4096] == OLD[offset : offset + 4096]
             assert os.fstat(old.fileno()).st_size == SIZE
             assert size_of(path) == SIZE

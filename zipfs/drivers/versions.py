@@ -23,7 +23,7 @@ from zipfs.tree import Identity, Node, Tree
 
 MAX_PATHS = 16_384
 """Paths whose last version is remembered; for others ESTALE and a second look-up cost a moment."""
-RELEASE_WAIT_S = 0.2
+RELEASE_WAIT_S = 0.1
 """The kernel sends the release of a closed file in the background: the next open may arrive before it."""
 
 
