@@ -54,7 +54,7 @@ def driver(request) -> str:
 def mounting(driver: str, home: Path, source: Path, **options) -> Iterator[Mounted]:
     """A mount of source in the folder home, gone at the end whatever happens."""
     path, log_path = home / "mnt", home / "log"
-    if not os.path.lexists(path):
+    with contextlib.suppress(FileExistsError):
         path.mkdir()
     daemon = start(source, path, driver=driver, log_file=log_path, **options)
     try:
