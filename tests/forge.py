@@ -60,12 +60,12 @@ def zstd_plane(values: np.ndarray) -> Plane:
 def zstd_frame(data: bytes, descriptor: int | None = None, content_size: int | None = None, width: int = 4) -> bytes:
     """A compressed frame; with descriptor or content_size a frame of one raw block (at most 128 KiB) whose header says what the caller wants."""
     if descriptor is None and content_size is None:
-        params = zstandard.ZstdCompressionParameters.from_level(3, source_size=len(data), write_content_size=True)
+        params = zstandard.ZstdCompressionParameters.from_level(3, source_size=len(data), window_log=27)
         return zstandard.ZstdCompressor(compression_params=params).compress(data)
     descriptor = 0xA0 if descriptor is None else descriptor
     size = len(data) if content_size is None else content_size
     block = (1 | len(data) << 3).to_bytes(3, "little")
-    return b"\x28\xb5\x2f\xfd" + bytes([descriptor]) + size.to_bytes(width, "little") + block + data
+    return b"\x28\xb5\x2f\xfd" + bytes([descriptor]) + (size.to_bytes(width, "little") if width else b"") + block + data
 
 
 @dataclass

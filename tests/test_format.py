@@ -143,6 +143,9 @@ SECTION_CASES: list[Case] = [
     ("bases", lambda: Forged([LAST], tables=[(5, bytes(8))]), "UNKNOWN_FEATURE"),
     ("bases not optional", lambda: Forged([LAST], tables=[(5, bytes(8))]).section(3, flags=0), "UNKNOWN_FEATURE"),
     ("unknown kind", lambda: small().section(3, kind=UNKNOWN, flags=0), "UNKNOWN_FEATURE"),
+    ("unknown kind in place of the pages", lambda: small().section(1, kind=UNKNOWN), "UNKNOWN_FEATURE"),
+    ("unknown optional kind before the root", lambda: small().section(1, kind=UNKNOWN, flags=1), "BAD_SECTIONS"),
+    ("bases in place of the root", lambda: small().section(2, kind=5, flags=1), "UNKNOWN_FEATURE"),
     ("kind 0", lambda: small().section(3, kind=0, flags=0), "UNKNOWN_FEATURE"),
     ("first section late", lambda: shift_sections(small(), 0, 1), "BAD_SECTIONS"),
     ("first section in the header", lambda: shift_sections(small(), 0, -1), "BAD_SECTIONS"),
@@ -182,6 +185,8 @@ INDEX_CASES: list[Case] = [
     ("inner bound", lambda: paged().bound(1, paged().bound_value(1) + 1), "BAD_PAGE"),
     ("stored_size 0", lambda: Forged([ZERO, Chunk(b"", 1, bytes(CHUNK))]), "BAD_PAGE"),
     ("last stored_size", lambda: small().entry(1, stored_size=ZERO_SIZE - 1), "BAD_PAGE"),
+    ("last stored_size of the last page", lambda: Forged([ZERO]).entry(0, stored_size=ZERO_SIZE - 1), "BAD_PAGE"),
+    ("stored_size beyond the payloads", lambda: Forged([ZERO]).entry(0, stored_size=ZERO_SIZE + 1), "BAD_PAGE"),
     ("kind 2", lambda: small().entry(1, kind=2), "BAD_PAGE"),
     ("kind 255", lambda: small().entry(1, kind=255), "BAD_PAGE"),
     ("stored chunk too short", lambda: small().entry(0, kind=0), "BAD_PAGE"),
@@ -243,18 +248,17 @@ def test_sha256_of_another_file():
 RECORD = SegmentRecord(0, 100, b"weight", b"F32", (5, 5))
 
 
-def spoilt_table() -> bytes:
-    section = bytearray(segment_section([RECORD]))
-    section[-1] ^= 1
-    return bytes(section)
+def with_checksum(checksum: int) -> bytes:
+    """A right table under another checksum."""
+    return struct.pack("<Q", checksum) + segment_section([RECORD])[8:]
 
 
 SEGMENT_CASES = {
-    "checksum": spoilt_table,
+    "checksum": lambda: with_checksum(xxh3(segment_section([RECORD])[8:], 2) ^ 1),
     "nothing": lambda: b"",
     "shorter than its head": lambda: segment_section([RECORD])[:15],
-    "checksum with another seed": lambda: struct.pack("<Q", xxh3(sealed_table(b"")[8:], 0)) + sealed_table(b"")[8:],
-    "table_size over 64 MiB": lambda: sealed_table(b"", (64 << 20) + 1, zstd_frame(b"", content_size=(64 << 20) + 1)),
+    "checksum with another seed": lambda: with_checksum(xxh3(segment_section([RECORD])[8:], 0)),
+    "table_size over 64 MiB": lambda: segment_section([SegmentRecord(0, 0, bytes(65_535))] * 1025),
     "table_size near 2^64": lambda: sealed_table(b"", (1 << 64) - 1),
     "table_size is not the frame's": lambda: sealed_table(bytes(8), table_size=9),
     "no frame": lambda: sealed_table(bytes(8), frame=b"no frame"),

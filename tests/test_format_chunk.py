@@ -103,6 +103,16 @@ def high_escape() -> Chunk:
     return plane([RAW, parts.plane()], F8_E4M3, NIBBLES)
 
 
+def low_state() -> Chunk:
+    """Lane 5 begins at 1: slot 1 is symbol 0, x = 0 + 1, and a coded byte 0 brings it to 256. Only the range of states forbids it."""
+    values = np.zeros(128, np.uint8)
+    parts = rans(values, ([254, 2], [0, 1], 0))
+    assert parts.coded == b""
+    parts.states[5] = 1
+    parts.coded = b"\0"
+    return plane(parts.plane(), plain=values.tobytes())
+
+
 def fixed(chunk: Callable[[], Rans], **fields: object) -> Chunk:
     parts = chunk()
     for name, value in fields.items():
@@ -133,8 +143,9 @@ RUN_CASES = {
     "plain sizes wrap": (lambda: record(plain_size=(1 << 32) - 20_000 + len(TEXT)), "BAD_RUNS"),
     "stored size short": (lambda: record(stored_size=len(run(BYTES, TEXT, [RAW]).payload) - 1), "BAD_RUNS"),
     "stored size near 2^32": (lambda: record(stored_size=(1 << 32) - 1), "BAD_RUNS"),
-    "phase of BYTES": (lambda: record(phase=1), "BAD_RUNS"),
-    "phase of BF16": (lambda: record(BF16, phase=2), "BAD_RUNS"),
+    "phase of BYTES": (lambda: coded(run(BYTES, TEXT, [RAW], phase=1), ZEROS), "BAD_RUNS"),
+    "phase of BF16": (lambda: coded(run(BF16, TEXT, [RAW] * 2, phase=2), ZEROS), "BAD_RUNS"),
+    "phase of I32": (lambda: coded(run(I32, TEXT, [RAW] * 4, phase=4), ZEROS), "BAD_RUNS"),
     "phase 255": (lambda: record(I32, phase=255), "BAD_RUNS"),
     "run of no bytes": (lambda: coded(ZEROS, CodedRun(run_record(BYTES, 0, 0, 8), const_plane(0).record(), b"")), "BAD_RUNS"),
     "run shorter than an element": (lambda: coded(ZEROS, bare_run(I32, 3)), "BAD_RUNS"),
@@ -187,6 +198,7 @@ PLANE_CASES = {
     "zstd content size below the content": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT, content_size=999)), plain=TEXT[:-1]), "BAD_ZSTD"),
     "zstd content size near 2^64": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT, 0xE0, (1 << 64) - 1, 8))), "BAD_ZSTD"),
     "zstd with a window": (lambda: plane(Plane(ZSTD, windowed(TEXT))), "BAD_ZSTD"),
+    "zstd without a content size": (lambda: plane(Plane(ZSTD, windowed(TEXT[:88], 0x00)), plain=TEXT[:88]), "BAD_ZSTD"),
     "zstd with a checksum flag": (lambda: plane(Plane(ZSTD, zstd_frame(TEXT, 0xA4))), "BAD_ZSTD"),
     "zstd with a right checksum": (lambda: plane(Plane(ZSTD, with_checksum(TEXT))), "BAD_ZSTD"),
     "zstd with a dictionary id": (lambda: plane(Plane(ZSTD, b"\x28\xb5\x2f\xfd\xa1\0" + zstd_frame(TEXT, 0xA0)[5:])), "BAD_ZSTD"),
@@ -196,10 +208,10 @@ PLANE_CASES = {
 }
 
 
-def windowed(data: bytes) -> bytes:
-    """A frame with a window descriptor in place of Single_Segment_flag."""
-    frame = zstd_frame(data, 0x80)
-    return frame[:5] + b"\x00" + frame[5:]
+def windowed(data: bytes, descriptor: int = 0x80) -> bytes:
+    """A frame with a window descriptor (2 MiB) in place of Single_Segment_flag; descriptor 0: and without a content size."""
+    frame = zstd_frame(data, descriptor, width=4 if descriptor else 0)
+    return frame[:5] + b"\x58" + frame[5:]
 
 
 def with_checksum(data: bytes) -> bytes:
@@ -215,7 +227,7 @@ RANS_CASES = {
     "one symbol": (lambda: spoilt(freq=[255], num_symbols=1), "BAD_RANS"),
     "no symbols": (lambda: spoilt(num_symbols=0), "BAD_RANS"),
     "65 symbols": (lambda: spoilt(freq=[4] * 63 + [2, 2], value=list(range(65))), "BAD_RANS"),
-    "has_escape 2": (lambda: spoilt(has_escape=2), "BAD_RANS"),
+    "has_escape 2": (lambda: with_escape(has_escape=2), "BAD_RANS"),
     "reserved of the header": (lambda: spoilt(reserved=1), "RESERVED_NOT_ZERO"),
     "coded_size above the plane": (lambda: spoilt(coded_size=len(rans(SYMBOLS).coded) + 1), "BAD_PLANE"),
     "coded_size below the plane": (lambda: spoilt(coded_size=len(rans(SYMBOLS).coded) - 1), "BAD_PLANE"),
@@ -232,6 +244,7 @@ RANS_CASES = {
     "escape with a value": (lambda: with_escape(value=[0, 1, 2, 3, 4, 5]), "BAD_RANS"),
     "state 255": (lambda: spoilt(states=state(5, 255)), "BAD_RANS"),
     "state 0": (lambda: spoilt(states=state(127, 0)), "BAD_RANS"),
+    "state 1 that decodes": (low_state, "BAD_RANS"),
     "another state": (lambda: spoilt(states=state(0, int(rans(SYMBOLS).states[0]) ^ 256)), "BAD_RANS"),
     "another state of a dropped lane": (lambda: spoilt(states=state(127, int(rans(SYMBOLS).states[127]) ^ 1024)), "BAD_RANS"),
     "coded byte missing": (lambda: spoilt(coded=rans(SYMBOLS).coded[:-1]), "BAD_RANS"),
