@@ -154,22 +154,21 @@ static bool is_float(uint32_t layout) {
     return zipfs_layout_info(layout)->exponent_bits > 0;
 }
 
-/* Is plain zstd worth trying on a run that its layout brought down to `size`? A sample decides, with 1/16 in its favour. */
+/* Does zstd, on a sample taken as plain bytes, beat what its layout made of the whole run? */
 static bool bytes_promise(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, size_t size) {
     enum { SAMPLE = 8192 };
     struct zipfs_encoder *encoder = codec->encoder;
     size_t sample = zipfs_min(src_size, SAMPLE), sample_size;
-    if (zstd_frame_compress(encoder->cctx, 1, src + (src_size - sample) / 2, sample, encoder->coded, sample, &sample_size))
-        return false;
-    return (uint64_t)sample_size * src_size * 15 < (uint64_t)size * sample * 16;
+    return !zstd_frame_compress(encoder->cctx, 1, src + (src_size - sample) / 2, sample, encoder->coded, sample, &sample_size) &&
+           (uint64_t)sample_size * src_size < (uint64_t)size * sample;
 }
 
 /* Encodes src as one run of BYTES when that is smaller than the `size` bytes in dst. Returns the size that is left. */
-static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst, size_t size,
-                               size_t capacity) {
+static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, bool lz, uint8_t *dst,
+                               size_t size, size_t capacity) {
     bool is_noise;
     size_t limit = size == SIZE_MAX ? capacity : size - 1;
-    size_t bytes_size = zipfs_run_encode(codec, ZIPFS_BYTES, 0, src, piece->size, true, codec->encoder->trial, limit, &is_noise);
+    size_t bytes_size = zipfs_run_encode(codec, ZIPFS_BYTES, 0, src, piece->size, lz, codec->encoder->trial, limit, &is_noise);
     if (bytes_size == SIZE_MAX)
         return size;
     memcpy(dst, codec->encoder->trial, bytes_size);
@@ -185,10 +184,11 @@ static size_t encode_piece(struct zipfs_codec *codec, struct zipfs_piece *piece,
     size_t size = zipfs_run_encode(codec, piece->layout, piece->phase, src, piece->size, bytes, dst, capacity, &is_noise);
     if (bytes)
         return size;
-    bool fits = size < piece->size;
-    if (!fits || !is_float(piece->layout) || effort->exhaustive ||
-        (effort->probes && !is_noise && bytes_promise(codec, src, piece->size, size)))
-        size = improve_by_bytes(codec, piece, src, dst, size, capacity);
+    bool lz = !is_float(piece->layout) || effort->exhaustive ||
+              (effort->probes && !is_noise && size != SIZE_MAX && bytes_promise(codec, src, piece->size, size));
+    /* Elements of one byte have little to lose by whole symbols; a run that does not shrink had better be without planes. */
+    if (lz || size >= piece->size || zipfs_layout_info(piece->layout)->width == 1)
+        size = improve_by_bytes(codec, piece, src, lz, dst, size, capacity);
     return size;
 }
 
@@ -228,7 +228,7 @@ static size_t encode_as_one_run(struct zipfs_codec *codec, const uint8_t *src, s
     size_t head = TABLE_FIXED + RUN_RECORD;
     if (size <= head || capacity <= head)
         return size;
-    size_t run_size = improve_by_bytes(codec, &whole, src, dst + head, size == SIZE_MAX ? SIZE_MAX : size - head, capacity - head);
+    size_t run_size = improve_by_bytes(codec, &whole, src, true, dst + head, size == SIZE_MAX ? SIZE_MAX : size - head, capacity - head);
     if (run_size == SIZE_MAX || run_size + head == size)
         return size;
     memset(dst, 0, head);

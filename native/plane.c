@@ -73,19 +73,8 @@ enum {
     LZ_SAMPLE = 8192,
 };
 
-/* Bytes that RANS would take for values with these counts, RAW's where it would take more, 0 when they are all equal. */
-static uint64_t order0_size(const uint32_t count[256], size_t n, unsigned bits) {
-    struct zipfs_rans_table table;
-    unsigned different = 0;
-    for (unsigned v = 0; v < 256 && different < 2; v++)
-        different += count[v] > 0;
-    if (different < 2)
-        return 0;
-    uint64_t size = zipfs_rans_choose(count, n, &table) - ZIPFS_RANS_FIXED;
-    return size < raw_size(n, bits) ? size : raw_size(n, bits);
-}
-
-/* Do pieces from all over the plane show that only RAW is worth trying? A sample flatters RANS, so this errs on the safe side. */
+/* Do pieces from all over the plane show that only RAW is worth trying? A sample seems less random than its plane, which errs on the
+ * safe side. With 8 bits the 64 symbols of RANS gain nothing on values that are nearly flat. */
 static bool looks_flat(const struct zipfs_kernels *kernels, const uint8_t *values, size_t n, unsigned bits) {
     if (n < SAMPLE_MIN)
         return false;
@@ -94,7 +83,8 @@ static bool looks_flat(const struct zipfs_kernels *kernels, const uint8_t *value
     for (size_t i = 0; i < SAMPLE_PIECES; i++)
         memcpy(sample + i * SAMPLE_PIECE, values + n / SAMPLE_PIECES * i, SAMPLE_PIECE);
     kernels->histogram(sample, SAMPLE, count);
-    return order0_size(count, SAMPLE, bits) >= raw_size(SAMPLE, bits);
+    uint64_t slack = bits == 8 ? SAMPLE / 64 : SAMPLE / 1024;
+    return zipfs_entropy(count, SAMPLE) + slack >= raw_size(SAMPLE, bits);
 }
 
 /* Does zstd find more in a stretch of the plane than the counts of single values explain? */
@@ -103,7 +93,7 @@ static bool looks_lz(struct zipfs_codec *codec, const uint8_t *values, size_t n)
     size_t size = zipfs_min(n, LZ_SAMPLE), lz_size;
     uint32_t count[256];
     codec->kernels->histogram(stretch, size, count);
-    size_t limit = (size_t)order0_size(count, size, 8) * 31 / 32;
+    size_t limit = (size_t)zipfs_entropy(count, size) * 31 / 32;
     return !zstd_frame_compress(codec->encoder->cctx, 1, stretch, size, codec->encoder->coded, limit, &lz_size);
 }
 

@@ -78,10 +78,12 @@ enum zipfs_status zipfs_rans_finish(const struct zipfs_rans_decoder *decoder) {
 
 enum { ONE_BIT = 1 << 16 }; /* costs are in units of 2^-16 bits */
 
-static uint32_t slot_cost[257]; /* of one symbol with that frequency */
+static uint32_t slot_cost[257];     /* of one symbol with that frequency */
+static uint32_t log2_of_256_to[257]; /* log2(256 + i) */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-uint32_t zipfs_log2(uint32_t x) {
+/* log2(x), by squaring, one bit at a time. */
+static uint32_t log2_exact(uint32_t x) {
     unsigned whole = 31u - (unsigned)__builtin_clz(x);
     uint64_t mantissa = (uint64_t)x << (31 - whole); /* in [2^31, 2^32) */
     uint32_t result = whole << 16;
@@ -95,9 +97,29 @@ uint32_t zipfs_log2(uint32_t x) {
     return result;
 }
 
-static void fill_slot_cost(void) {
+static void fill_tables(void) {
     for (uint32_t f = 1; f <= 256; f++)
-        slot_cost[f] = 8 * ONE_BIT - zipfs_log2(f);
+        slot_cost[f] = 8 * ONE_BIT - log2_exact(f);
+    for (uint32_t i = 0; i <= 256; i++)
+        log2_of_256_to[i] = log2_exact(256 + i);
+}
+
+/* log2(x), interpolated. */
+static uint32_t log2_quick(uint32_t x) {
+    unsigned whole = 31u - (unsigned)__builtin_clz(x);
+    uint32_t mantissa = (uint32_t)((uint64_t)x << (31 - whole)) << 1; /* without the leading 1 */
+    uint32_t low = log2_of_256_to[mantissa >> 24], high = log2_of_256_to[(mantissa >> 24) + 1];
+    return low + (uint32_t)((uint64_t)(high - low) * (mantissa & 0xffffff) >> 24) + (whole << 16) - 8 * ONE_BIT;
+}
+
+uint64_t zipfs_entropy(const uint32_t count[256], size_t n) {
+    pthread_once(&once, fill_tables);
+    uint64_t cost = 0;
+    uint32_t total = log2_quick((uint32_t)n);
+    for (unsigned v = 0; v < 256; v++)
+        if (count[v])
+            cost += (uint64_t)count[v] * (total - log2_quick(count[v]));
+    return cost / (8 * ONE_BIT);
 }
 
 static uint64_t gain(uint32_t weight, unsigned freq) {
@@ -215,7 +237,7 @@ static void search(const struct candidates *c, struct choice *best) {
 }
 
 uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, struct zipfs_rans_table *table_ret) {
-    pthread_once(&once, fill_slot_cost);
+    pthread_once(&once, fill_tables);
     struct candidates candidates;
     struct choice best;
     sort_values(count, n, &candidates);

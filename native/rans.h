@@ -54,7 +54,7 @@ void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zi
 /* Writes everything before the coded bytes; returns its size. */
 size_t zipfs_rans_write_header(const struct zipfs_rans_encoder *encoder, size_t coded_size, size_t num_escapes, uint8_t *dst);
 
-/* log2(x) in units of 2^-16, rounded down; x at least 1. */
-uint32_t zipfs_log2(uint32_t x);
+/* Bytes that n values with these counts take at their order-0 entropy. Integer arithmetic only. */
+uint64_t zipfs_entropy(const uint32_t count[256], size_t n);
 
 #endif
