@@ -128,8 +128,8 @@ def _verify(paths: list[str], fast: bool, jobs: int | None) -> int:
         for path in paths:
             with _progress("verify", path) as progress:
                 for _, failures in verify(path, pipelines, fast=fast, progress=progress):
-                    num_files += 1
                     damaged = any(isinstance(error, FormatError) for error in failures)
+                    num_files += damaged or not failures
                     num_damaged += damaged
                     code = max(code, _report(failures) if failures else 0, DAMAGE_EXIT_CODE if damaged else 0)
     print(f"{num_files} containers checked, {num_damaged} damaged")

@@ -95,7 +95,7 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
     """Gives errors of the C module the name of the container that they come from."""
     try:
         yield
-    except FormatError:
+    except ZipfsError:
         raise
     except _native.FormatError as error:
         raise FormatError(error.status, str(error.args[-1]), path) from None

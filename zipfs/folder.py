@@ -133,11 +133,11 @@ class _Mirror:
         """Calls action(*args), keeping its failure, which names `path` when it names nothing."""
         try:
             action(*args)
+        except ZipfsError as error:
+            self.failures.append(error)
         except OSError as error:
             if error.filename is None:
                 error.filename = path
-            self.failures.append(error)
-        except ZipfsError as error:
             self.failures.append(error)
 
     def _folder(self, source: str, target: str, folders: list[str]) -> None:
