@@ -206,7 +206,8 @@ class _Version(argparse.Action):
     def __call__(self, parser, *_) -> None:
         from zipfs import _native
 
-        parser.exit(0, f"zipfs {zipfs.__version__}, container version 1, kernel {_native.kernel()}\n")
+        print(f"zipfs {zipfs.__version__}, container version 1, kernel {_native.kernel()}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,312 @@
+"""The command line: exit codes, what goes to which stream, JSON keys, and messages that name file and reason."""
+
+import fcntl
+import importlib
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import tomllib
+from pathlib import Path
+
+import pytest
+from models import safetensors_bytes, weights
+
+import zipfs
+from zipfs import names
+from zipfs.cli import main
+
+FILE_KEYS = ["path", "plain_size", "stored_size", "ratio", "chunk_size", "num_chunks", "sha256", "segments"]
+SEGMENT_KEYS = ["name", "dtype", "shape", "offset", "plain_size", "stored_size"]
+COMMANDS = ["compress", "decompress", "mount", "umount", "verify", "info", "estimate"]
+
+
+@pytest.fixture
+def model(rng, tmp_path):
+    src = tmp_path / "src"
+    src.mkdir()
+    data = safetensors_bytes({"w": ("BF16", [1000, 1000], weights(rng, "BF16", 1_000_000))})
+    (src / "m.safetensors").write_bytes(data)
+    (src / "config.json").write_bytes(b'{"a": 1}' * 1000)
+    (src / "noise").write_bytes(rng.bytes(100_000))
+    return src
+
+
+def run(*arguments, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "zipfs", *map(os.fspath, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def damage(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x10
+    path.write_bytes(data)
+
+
+def test_folder_through_the_processes(model, tmp_path):
+    done = run("compress", model, tmp_path / "dst", "--jobs", "2", "--level", "fast")
+    assert (done.returncode, done.stdout) == (0, "") and "3 files" in done.stderr
+    assert sorted(os.listdir(tmp_path / "dst")) == ["config.json.zipfs", "m.safetensors.zipfs", "noise"]
+    checked = run("verify", tmp_path / "dst")
+    assert (checked.returncode, checked.stdout) == (0, "2 containers checked, 0 damaged\n")
+    assert run("decompress", tmp_path / "dst", tmp_path / "back").returncode == 0
+    for path in model.iterdir():
+        assert (tmp_path / "back" / path.name).read_bytes() == path.read_bytes()
+    again = run("compress", model, tmp_path / "dst")
+    assert again.returncode == 1 and again.stderr.count("exists already; --force replaces it") == 3
+    assert run("compress", model, tmp_path / "dst", "--force").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["squeeze"],
+        ["compress", "a"],
+        ["compress", "a", "b.zipfs", "--level", "best"],
+        ["compress", "a", "b.zipfs", "--jobs", "0"],
+        ["compress", "a", "b.zipfs", "--jobs", "x"],
+        ["mount", "a", "b", "--cache-size", "many"],
+        ["mount", "a", "b", "--cache-size", "-1"],
+        ["verify"],
+    ],
+)
+def test_wrong_usage_is_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: zipfs")
+
+
+def test_usage_errors_found_late_are_2(model, tmp_path, capsys):
+    assert main(["compress", str(model), str(model / "dst")]) == 2
+    assert "lies inside the source" in capsys.readouterr().err
+    assert main(["compress", str(model / "noise"), str(tmp_path / "noise")]) == 2
+    assert "ends in .zipfs" in capsys.readouterr().err
+    assert not (model / "dst").exists()
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress", "verify", "info", "estimate"])
+def test_missing_file_is_1_and_named(tmp_path, capsys, command):
+    target = [str(tmp_path / "out.zipfs")] if "compress" in command else []
+    assert main([command, str(tmp_path / "missing"), *target]) == 1
+    assert capsys.readouterr().err.strip() == f"zipfs: {tmp_path / 'missing'}: No such file or directory"
+
+
+def test_verify_names_file_chunk_and_range(model, tmp_path, capsys):
+    zipfs.compress(model, tmp_path / "dst")
+    path = tmp_path / "dst/m.safetensors.zipfs"
+    damage(path, 400_000)
+    for extra in ([], ["--fast"]):
+        assert main(["verify", str(tmp_path / "dst"), *extra]) == 4
+        out, err = capsys.readouterr()
+        assert out == "2 containers checked, 1 damaged\n"
+        assert err == f"zipfs: {path}: damaged chunk 2, plain bytes [524288, 786432) (CHUNK_CHECKSUM)\n"
+    damage(path, 0)
+    assert main(["verify", str(path), str(tmp_path / "dst/config.json.zipfs"), str(tmp_path / "missing")]) == 4
+    out, err = capsys.readouterr()
+    assert out == "2 containers checked, 1 damaged\n"
+    assert f"{path}: " in err and "BAD_MAGIC" in err and "missing: No such file" in err
+    assert main(["info", str(path)]) == 1
+    assert main(["decompress", str(path), str(tmp_path / "back")]) == 1
+    assert not (tmp_path / "back").exists()
+
+
+def test_verify_decodes_and_fast_does_not(tmp_path, capsys):
+    """A header with another SHA-256 is damage that the stored checksums cannot show."""
+    from zipfs import _native
+
+    (tmp_path / "x").write_bytes(b"text " * 10_000)
+    zipfs.compress(tmp_path / "x", path := tmp_path / "x.zipfs")
+    data = path.read_bytes()
+    fields = _native.header_parse(data[:256], len(data))
+    path.write_bytes(_native.header_write(fields | {"sha256": bytes(32)}) + data[256:])
+    assert main(["verify", "--fast", str(path)]) == 0
+    assert main(["verify", str(path)]) == 4
+    assert f"{path}: the SHA-256 of the decoded bytes is not the header's (PLAIN_CHECKSUM)" in capsys.readouterr().err
+
+
+def test_verify_joins_neighbours(rng, tmp_path, capsys):
+    """A damaged index page takes 127 chunks with it: one line, not 127."""
+    (tmp_path / "x").write_bytes(rng.bytes(1000) * 35_000)
+    zipfs.compress(tmp_path / "x", path := tmp_path / "x.zipfs")
+    from zipfs import _native
+
+    with open(path, "rb") as file, _native.Reader(file.fileno()) as reader:
+        pages = reader.header["pages_offset"]
+    damage(path, pages + 100)
+    assert main(["verify", str(path)]) == 4
+    expected = f"zipfs: {path}: damaged chunks 0 to 126, plain bytes [0, {127 << 18}) (PAGE_CHECKSUM)\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_info_json(model, tmp_path, capsys):
+    zipfs.compress(model, tmp_path / "dst")
+    assert main(["info", "--json", str(tmp_path / "dst/m.safetensors.zipfs")]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts) == FILE_KEYS
+    assert facts["ratio"] == round(facts["stored_size"] / facts["plain_size"], 4) < 0.7
+    assert (facts["chunk_size"], facts["num_chunks"]) == (1 << 18, 8)
+    (segment,) = facts["segments"]
+    assert list(segment) == SEGMENT_KEYS
+    assert (segment["name"], segment["dtype"], segment["shape"]) == ("w", "BF16", [1000, 1000])
+    assert main(["info", "--json", str(tmp_path / "dst")]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts) == ["files", "total"] and len(facts["files"]) == 3
+    assert all(list(file) == FILE_KEYS for file in facts["files"])
+    assert facts["total"]["plain_size"] == sum(path.stat().st_size for path in model.iterdir())
+    assert facts["total"]["stored_size"] == sum(path.stat().st_size for path in (tmp_path / "dst").iterdir())
+    assert facts["files"][-1] | {"path": ""} == {
+        **dict.fromkeys(FILE_KEYS, 0),
+        "path": "",
+        "plain_size": 100_000,
+        "stored_size": 100_000,
+        "ratio": 1.0,
+        "sha256": None,
+        "segments": [],
+    }
+
+
+def test_info_goes_on_without_a_damaged_segment_table(model, tmp_path, capsys):
+    zipfs.compress(model, tmp_path / "dst")
+    path = tmp_path / "dst/m.safetensors.zipfs"
+    damage(path, path.stat().st_size - 1)
+    assert main(["info", "--json", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["segments"] == []
+    assert main(["info", str(path)]) == 0
+    assert str(path) in capsys.readouterr().out
+
+
+def test_info_as_text(model, tmp_path, capsys):
+    zipfs.compress(model, tmp_path / "dst")
+    assert main(["info", str(tmp_path / "dst/m.safetensors.zipfs")]) == 0
+    out = capsys.readouterr().out
+    assert "BF16" in out and "1000x1000" in out and "1.9 MiB" in out
+    assert main(["info", str(tmp_path / "dst")]) == 0
+    assert "total of 3 files" in capsys.readouterr().out
+
+
+def test_estimate_is_close_and_writes_nothing(model, tmp_path, capsys):
+    assert main(["estimate", "--json", str(model)]) == 0
+    estimated = json.loads(capsys.readouterr().out)
+    assert sorted(os.listdir(model)) == ["config.json", "m.safetensors", "noise"]
+    zipfs.compress(model, tmp_path / "dst")
+    stored = sum(path.stat().st_size for path in (tmp_path / "dst").iterdir())
+    assert estimated["total"]["stored_size"] == pytest.approx(stored, rel=0.01)
+    assert main(["estimate", "--json", str(model / "noise")]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert list(facts) == ["path", "plain_size", "stored_size", "ratio", "sample_size"]
+    assert facts["stored_size"] == facts["plain_size"] == 100_000
+
+
+def test_help_tells_about_every_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0 and "zipfs compress models/ stored/" in text
+    for command in COMMANDS:
+        assert f"    {command} " in text or f"    {command}\n" in text
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        text_of_command = capsys.readouterr().out
+        assert max(map(len, text_of_command.splitlines())) <= 80
+        if "compress" in command:
+            assert "Outputs that exist are an error" in text_of_command
+
+
+def test_version_is_that_of_the_project(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out.startswith(f"zipfs {project['version']}, container version 1, kernel ")
+
+
+def test_odd_names_in_messages_and_json(tmp_path):
+    name = os.path.join(os.fsencode(tmp_path), b"a\xff\nb")
+    with open(name, "wb") as file:
+        file.write(b"text " * 1000)
+    done = run("info", "--json", name)
+    assert os.fsencode(json.loads(done.stdout)["path"]) == name
+    failed = run("compress", name, name + b".zip")
+    assert failed.returncode == 2 and len(failed.stderr.splitlines()) == 1 and "a\\udcff\\nb" in failed.stderr
+
+
+def test_closed_pipe_is_no_traceback(model, tmp_path):
+    command = f"{sys.executable} -m zipfs info --json {model} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_interrupt_is_130_and_leaves_nothing(tmp_path):
+    source = tmp_path / "sparse"
+    with open(source, "wb") as file:
+        file.truncate(1 << 40)
+    command = [sys.executable, "-m", "zipfs", "compress", source, tmp_path / "x.zipfs"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not any(map(names.temporary_owner, os.listdir(tmp_path))):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert process.stderr.read() == "zipfs: interrupted\n"
+    assert os.listdir(tmp_path) == ["sparse"]
+
+
+def test_progress_only_on_a_terminal(model, tmp_path):
+    assert run("compress", model, tmp_path / "a").stderr.count("\r") == 0
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "zipfs", "compress", model, tmp_path / "b"]
+    with subprocess.Popen(command, stderr=slave, stdout=subprocess.PIPE) as process:
+        os.close(slave)
+        shown = b""
+        while process.poll() is None or shown == b"":
+            try:
+                shown += os.read(master, 10_000)
+            except OSError:
+                break
+        assert process.stdout.read() == b""
+    os.close(master)
+    assert b"\rcompress:" in shown and process.returncode == 0
+
+
+def test_import_is_light():
+    program = "import sys, zipfs, zipfs.cli; print(sorted(set(sys.modules) & {'numpy', 'mfusepy', 'fuse', 'tqdm'}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_public_names():
+    for name in zipfs.__all__:
+        assert getattr(zipfs, name) is not None
+    importlib.import_module("zipfs.mount")
+    assert callable(zipfs.mount), "the module zipfs.mount must not hide the function"
+    errors = [getattr(zipfs, name) for name in zipfs.__all__ if name.endswith("Error")]
+    assert all(issubclass(error, zipfs.ZipfsError) for error in errors)
+    with pytest.raises(AttributeError):
+        zipfs.nothing  # noqa: B018
+
+
+def test_mount_commands_are_wired(monkeypatch):
+    from zipfs.mount import mount_command, umount_command  # noqa: F401
+
+    module = sys.modules["zipfs.mount"]
+    calls = []
+    monkeypatch.setattr(module, "mount_command", lambda *a, **k: calls.append((a, k)) or 0)
+    monkeypatch.setattr(module, "umount_command", lambda *a: calls.append(a) or 0)
+    arguments = ["mount", "s", "m", "-f", "--cache-size", "512M", "--jobs", "3", "-o", "a,b", "-o", "c"]
+    assert main(arguments) == main(["umount", "m"]) == 0
+    (positional, named), unmounted = calls
+    assert positional == ("s", "m") and unmounted == ("m",)
+    assert named == {
+        "foreground": True,
+        "cache_size": 512 << 20,
+        "jobs": 3,
+        "options": ["a,b", "c"],
+        "driver": None,
+        "log_file": None,
+        "verbose": False,
+    }
