@@ -187,8 +187,8 @@ static int check_stored(struct zipfs_file *file, const struct batch *batch) {
 }
 
 static int decode_runs(struct zipfs_file *file, const struct batch *batch, const uint8_t *src) {
-    struct zipfs_codec *codec;
-    enum zipfs_status status = zipfs_pool_take_codec(file->pool, file->header->chunk_log2, &codec);
+    struct zipfs_seat *seat;
+    enum zipfs_status status = zipfs_pool_take_seat(file->pool, file->header->chunk_log2, &seat);
     if (status != ZIPFS_OK)
         return fail_chunk(file, batch->first, status);
     int error = 0;
@@ -196,7 +196,7 @@ static int decode_runs(struct zipfs_file *file, const struct batch *batch, const
     for (unsigned i = 0; i < batch->num_chunks; i++) {
         uint64_t number = batch->first + i;
         size_t plain_size = zipfs_chunk_size(file->header, number);
-        status = zipfs_decode_chunk(codec, number, &batch->entries[i], src, dst, plain_size);
+        status = zipfs_decode_chunk(seat->codec, number, &batch->entries[i], src, dst, plain_size);
         if (status == ZIPFS_OK)
             count_decoded(file, plain_size, batch->entries[i].stored_size);
         else
@@ -204,7 +204,7 @@ static int decode_runs(struct zipfs_file *file, const struct batch *batch, const
         src += batch->entries[i].stored_size;
         dst += plain_size;
     }
-    zipfs_pool_give_codec(file->pool, codec);
+    zipfs_pool_give_seat(file->pool, seat);
     return error;
 }
 

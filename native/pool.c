@@ -7,25 +7,18 @@
 
 enum { BUFFER_GRANULE = 1 << 16, BUFFER_ALIGN = 4096 };
 
-/* A place for a codec; there are `jobs` of them. Its codec is made for the largest chunks that it has met. */
-struct seat {
-    struct zipfs_codec *codec; /* NULL: none yet */
-    uint32_t chunk_log2;
-    bool taken;
-};
-
 struct zipfs_pool {
     pthread_mutex_t lock;
     pthread_cond_t seat_freed;
     unsigned jobs;
-    struct seat *seats;
+    struct zipfs_seat *seats;
     struct zipfs_buffer *buffers; /* free ones, last used first */
     unsigned num_buffers;
 };
 
 enum zipfs_status zipfs_pool_create(unsigned jobs, struct zipfs_pool **pool_ret) {
     struct zipfs_pool *pool = calloc(1, sizeof *pool);
-    struct seat *seats = calloc(jobs, sizeof *seats);
+    struct zipfs_seat *seats = calloc(jobs, sizeof *seats);
     if (!pool || !seats) {
         free(pool);
         free(seats);
@@ -61,10 +54,10 @@ void zipfs_pool_free(struct zipfs_pool *pool) {
 }
 
 /* The best free seat: one whose codec fits, else one without a codec, else any; NULL when all are taken. */
-static struct seat *free_seat(struct zipfs_pool *pool, uint32_t chunk_log2) {
-    struct seat *best = NULL;
+static struct zipfs_seat *free_seat(struct zipfs_pool *pool, uint32_t chunk_log2) {
+    struct zipfs_seat *best = NULL;
     for (unsigned i = 0; i < pool->jobs; i++) {
-        struct seat *seat = &pool->seats[i];
+        struct zipfs_seat *seat = &pool->seats[i];
         if (seat->taken)
             continue;
         if (seat->codec && seat->chunk_log2 >= chunk_log2)
@@ -75,46 +68,33 @@ static struct seat *free_seat(struct zipfs_pool *pool, uint32_t chunk_log2) {
     return best;
 }
 
-static struct seat *seat_of(struct zipfs_pool *pool, const struct zipfs_codec *codec) {
-    unsigned i = 0;
-    while (!pool->seats[i].taken || pool->seats[i].codec != codec)
-        i++;
-    return &pool->seats[i];
+/* Makes the seat's codec fit; the seat is taken by this thread. */
+static enum zipfs_status fit_codec(struct zipfs_seat *seat, uint32_t chunk_log2) {
+    if (seat->codec && seat->chunk_log2 >= chunk_log2)
+        return ZIPFS_OK;
+    zipfs_codec_free(seat->codec);
+    seat->codec = NULL;
+    seat->chunk_log2 = chunk_log2;
+    return zipfs_codec_create(chunk_log2, &seat->codec);
 }
 
-static void leave_seat(struct zipfs_pool *pool, struct seat *seat) {
-    pthread_mutex_lock(&pool->lock);
-    seat->taken = false;
-    pthread_cond_signal(&pool->seat_freed);
-    pthread_mutex_unlock(&pool->lock);
-}
-
-enum zipfs_status zipfs_pool_take_codec(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_codec **codec_ret) {
-    struct seat *seat;
+enum zipfs_status zipfs_pool_take_seat(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_seat **seat_ret) {
+    struct zipfs_seat *seat;
     pthread_mutex_lock(&pool->lock);
     while (!(seat = free_seat(pool, chunk_log2)))
         pthread_cond_wait(&pool->seat_freed, &pool->lock);
     seat->taken = true;
     pthread_mutex_unlock(&pool->lock);
-    if (seat->codec && seat->chunk_log2 < chunk_log2) {
-        zipfs_codec_free(seat->codec);
-        seat->codec = NULL;
-    }
-    if (!seat->codec) {
-        enum zipfs_status status = zipfs_codec_create(chunk_log2, &seat->codec);
-        if (status != ZIPFS_OK) {
-            leave_seat(pool, seat);
-            return status;
-        }
-        seat->chunk_log2 = chunk_log2;
-    }
-    *codec_ret = seat->codec;
-    return ZIPFS_OK;
+    enum zipfs_status status = fit_codec(seat, chunk_log2);
+    if (status != ZIPFS_OK)
+        zipfs_pool_give_seat(pool, seat);
+    else
+        *seat_ret = seat;
+    return status;
 }
 
-void zipfs_pool_give_codec(struct zipfs_pool *pool, struct zipfs_codec *codec) {
+void zipfs_pool_give_seat(struct zipfs_pool *pool, struct zipfs_seat *seat) {
     pthread_mutex_lock(&pool->lock);
-    struct seat *seat = seat_of(pool, codec);
     seat->taken = false;
     pthread_cond_signal(&pool->seat_freed);
     pthread_mutex_unlock(&pool->lock);

@@ -10,10 +10,17 @@ struct zipfs_pool;
 enum zipfs_status zipfs_pool_create(unsigned jobs, struct zipfs_pool **pool_ret);
 void zipfs_pool_free(struct zipfs_pool *pool); /* everything is given back; NULL is allowed */
 
-/* Waits until fewer than `jobs` codecs are out and lends one for chunks of chunk_log2. Hold it for a decode alone:
- * no lock, no read and no other wait under it. */
-enum zipfs_status zipfs_pool_take_codec(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_codec **codec_ret);
-void zipfs_pool_give_codec(struct zipfs_pool *pool, struct zipfs_codec *codec);
+/* A place to decode at; there are `jobs` of them. */
+struct zipfs_seat {
+    struct zipfs_codec *codec;
+    uint32_t chunk_log2; /* the largest chunks that the codec is for */
+    bool taken;
+};
+
+/* Waits for a free seat and lends it, with a codec for chunks of chunk_log2. Hold it for a decode alone: no lock, no read and no
+ * other wait meanwhile. */
+enum zipfs_status zipfs_pool_take_seat(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_seat **seat_ret);
+void zipfs_pool_give_seat(struct zipfs_pool *pool, struct zipfs_seat *seat);
 
 /* A buffer for stored bytes. Never waits; the pool keeps a few that were given back. */
 struct zipfs_buffer {

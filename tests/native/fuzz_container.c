@@ -9,7 +9,8 @@
 #include "container.h"
 #include "sample.h"
 
-enum { MAX_CHUNKS = 300 };
+/* Few chunks are decoded: fuzz_chunk.c is about those. */
+enum { MAX_CHUNKS = 300, DECODED_CHUNKS = 3 };
 
 /* Makes the checksums of whatever seems to be there right. */
 static void sign(uint8_t *bytes, size_t size) {
@@ -40,6 +41,8 @@ static void read_entries(struct zipfs_reader *reader) {
             continue;
         CHECK(offset >= header->payloads_offset && entry.stored_size >= 1);
         CHECK(offset + entry.stored_size <= header->payloads_offset + header->payloads_size);
+        if (i >= DECODED_CHUNKS && i + DECODED_CHUNKS < header->num_chunks)
+            continue;
         enum zipfs_status status = zipfs_reader_chunk(reader, codec, i, true, dst, zipfs_chunk_size(header, i));
         if (status == ZIPFS_OK)
             CHECK_EQUAL(zipfs_reader_check(reader, codec, i), ZIPFS_OK);
@@ -54,8 +57,8 @@ static void read_file(int fd) {
     CHECK_EQUAL(zipfs_cache_create(100000, 1, &cache), ZIPFS_OK);
     if (zipfs_file_open(cache, fd, "fuzz", false, &file) == ZIPFS_OK) {
         static uint8_t dst[150000];
-        uint64_t size = zipfs_file_size(file), end = size < (4 << 20) ? size : 4 << 20;
-        for (uint64_t offset = 0; offset < end; offset += sizeof dst) {
+        uint64_t size = zipfs_file_size(file);
+        for (uint64_t offset = 0; offset < size && offset < 3 * sizeof dst; offset += sizeof dst) {
             ssize_t got = zipfs_file_pread(file, dst, sizeof dst, offset);
             CHECK(got < 0 || (uint64_t)got == (size - offset < sizeof dst ? size - offset : sizeof dst));
         }

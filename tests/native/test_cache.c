@@ -206,14 +206,15 @@ struct gate {
 static void *through_gate(void *context) {
     struct gate *gate = context;
     for (int i = 0; i < 20; i++) {
-        struct zipfs_codec *codec;
-        CHECK_EQUAL(zipfs_pool_take_codec(gate->pool, 16 + i % 3, &codec), ZIPFS_OK);
+        struct zipfs_seat *seat;
+        CHECK_EQUAL(zipfs_pool_take_seat(gate->pool, 16 + i % 3, &seat), ZIPFS_OK);
+        CHECK(seat->codec && seat->chunk_log2 >= 16u + i % 3);
         int now = ++gate->inside, most = gate->most;
         while (now > most && !atomic_compare_exchange_weak(&gate->most, &most, now))
             ;
         usleep(500);
         gate->inside--;
-        zipfs_pool_give_codec(gate->pool, codec);
+        zipfs_pool_give_seat(gate->pool, seat);
     }
     return NULL;
 }

@@ -10,7 +10,7 @@
 #include "container.h"
 #include "sample.h"
 
-enum { CHUNK_LOG2 = 16, NUM_THREADS = 8, NUM_READS = 300 };
+enum { CHUNK_LOG2 = 16, NUM_THREADS = 8, NUM_READS = 100 };
 
 static struct sample sample;
 
@@ -43,7 +43,7 @@ struct reader_job {
 
 /* A range near chunk borders half of the time, with lengths of all sizes. */
 static void random_range(uint64_t *state, size_t *offset_ret, size_t *size_ret) {
-    static const size_t sizes[] = {1, 2, 511, 4096, 65535, 65536, 65537, 131072, 300000, 1 << 20, 3 << 20};
+    static const size_t sizes[] = {1, 2, 511, 4096, 65535, 65536, 65537, 131072, 300000, 1 << 20};
     size_t offset = random_below(state, sample.plain_size + 10);
     if (random_below(state, 2))
         offset = (offset >> CHUNK_LOG2 << CHUNK_LOG2) + random_below(state, 3) - (offset > 65536);
@@ -54,7 +54,7 @@ static void random_range(uint64_t *state, size_t *offset_ret, size_t *size_ret) 
 static void *read_randomly(void *context) {
     struct reader_job *job = context;
     uint64_t state = job->seed;
-    uint8_t *dst = malloc((3 << 20) + 64);
+    uint8_t *dst = malloc((1 << 20) + 64);
     CHECK(dst);
     for (int i = 0; i < NUM_READS; i++) {
         size_t offset, size;
