@@ -6,11 +6,13 @@ it tells what goes wrong on stderr. It ends when it is unmounted, or on SIGTERM,
 unmounts whether or not files are open.
 """
 
+import ctypes
 import dataclasses
 import json
 import logging
 import os
 import resource
+import signal
 import sys
 from typing import Any
 
@@ -18,6 +20,8 @@ from zipfs import _native
 from zipfs.drivers import fusepy
 from zipfs.errors import MountError
 from zipfs.tree import Tree
+
+PR_SET_PDEATHSIG = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +55,8 @@ def main() -> int:
     settings = Settings(**json.loads(sys.argv[1]))
     _native.log_to_fd(settings.log_fd)
     logging.basicConfig(handlers=[NativeHandler()], level=logging.WARNING)
+    if settings.foreground:  # ends with the command that it belongs to, however that ends
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     is_ready = False
 
     def on_ready() -> None:

@@ -184,5 +184,5 @@ def raise_readahead(mount: Mount, size_kb: int) -> str | None:
     try:
         setting.write_text(str(size_kb))
     except OSError:
-        return f"reads are slower than they could be; as root: echo {size_kb} > {setting}"
+        return f"the kernel asks for little at a time; for faster reads, as root: echo {size_kb} > {setting}"
     return None

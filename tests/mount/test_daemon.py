@@ -177,19 +177,20 @@ def test_the_command_line(tmp_path, weights):
     assert f"mkdir -p {tmp_path / 'none'}" in result.stderr
 
 
-def test_the_foreground_ends_on_sigterm(tmp_path, weights):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_foreground_ends_on_a_signal(tmp_path, weights, number):
     path = tmp_path / "mnt"
     path.mkdir()
     command = [sys.executable, "-m", "zipfs", "mount", "-f", weights, path]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert eventually(lambda: points.find_mount(str(path)) is not None, 20)
             assert eventually(lambda: os.path.exists(path / "weights"), 20)
-            process.terminate()
-            assert process.wait(5) == 0
+            time.sleep(0.1)
+            process.send_signal(number)
+            assert process.wait(5) == (-number if number == signal.SIGKILL else 0)
         finally:
             process.kill()
-    assert points.find_mount(str(path)) is None
+    assert eventually(lambda: points.find_mount(str(path)) is None, 5)
 
 
 def test_what_is_wrong_is_said_with_the_remedy(tmp_path, weights, monkeypatch):
