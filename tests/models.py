@@ -1,4 +1,7 @@
-"""Plain files for tests: weights of every dtype, and safetensors files written byte by byte. Everything is drawn from the rng that is passed in."""
+"""Plain files for tests.
+
+Weights of every dtype, and safetensors files written byte by byte. Everything is drawn from the rng that is passed in.
+"""
 
 import json
 import math
@@ -25,7 +28,10 @@ Tensor = tuple[str, list[int], bytes]
 
 
 def weights(rng: np.random.Generator, dtype: str, count: int) -> bytes:
-    """`count` elements as a trained model has them: floats of a narrow normal distribution, small integers, packed noise."""
+    """`count` elements as a trained model has them.
+
+    Floats of a narrow normal distribution, small integers, packed noise.
+    """
     bits = DTYPES[dtype][0]
     if dtype in FLOATS:
         scale = 0.5 if dtype.startswith("F8") else 0.02

@@ -9,7 +9,7 @@ import pytest
 from models import safetensors_bytes, weights
 
 import zipfs
-from zipfs import files, names
+from zipfs import compressor, files, names
 from zipfs.errors import FailuresError
 
 MTIME_NS = 1_600_000_000_123_456_789
@@ -104,6 +104,27 @@ def test_two_per_cent(rng, tmp_path, noise, kept):
     zipfs.compress(tmp_path / "src", tmp_path / "dst")
     assert sorted_names(tmp_path / "dst") == [b"x" if kept else b"x.zipfs"]
     assert not kept or (tmp_path / "dst/x").read_bytes() == (tmp_path / "src/x").read_bytes()
+
+
+def test_a_large_file_of_noise_is_not_even_tried(rng, tmp_path, monkeypatch):
+    put(tmp_path / "src", "noise", rng.bytes(40 << 20))
+    put(tmp_path / "src", "half", rng.bytes(20 << 20) + bytes(20 << 20))
+    tried = []
+    monkeypatch.setattr(compressor, "LARGE", 32 << 20)
+    write = compressor.write_container
+    monkeypatch.setattr(compressor, "write_container", lambda s, *a, **k: tried.append(s.path) or write(s, *a, **k))
+    zipfs.compress(tmp_path / "src", tmp_path / "dst")
+    assert sorted_names(tmp_path / "dst") == [b"half.zipfs", b"noise"]
+    assert tried == [str(tmp_path / "src/half")]
+
+
+def test_a_container_without_its_suffix_is_not_copied_by_mistake(tmp_path):
+    put(tmp_path, "x", b"text " * 1000)
+    zipfs.compress(tmp_path / "x", tmp_path / "x.zipfs")
+    (tmp_path / "x.zipfs").rename(tmp_path / "renamed")
+    with pytest.raises(zipfs.UsageError, match="without the suffix"):
+        zipfs.decompress(tmp_path / "renamed", tmp_path / "back")
+    assert sorted_names(tmp_path) == [b"renamed", b"x"]
 
 
 def test_long_names_are_copied(tmp_path):

@@ -6,13 +6,17 @@ A container, or a copy where a container would save too little.
 import os
 from collections.abc import Callable, Collection
 
-from zipfs import names
+from zipfs import _native, names
 from zipfs.errors import UsageError, ZipfsError, naming
 from zipfs.files import Batch, Output, Source, copy_file, discarding
 from zipfs.folder import Summary, mirror
 from zipfs.names import show
 from zipfs.pipeline import Pipeline
-from zipfs.writer import HEADER_SIZE, Sizes, largest_worthwhile, level_number, write_container
+from zipfs.sampling import sample
+from zipfs.writer import HEADER_SIZE, MIN_SAVING, Sizes, largest_worthwhile, level_number, write_container
+
+LARGE = 512 << 20
+"""Bytes from which on a sample is worth its time."""
 
 Progress = Callable[[int], None]
 
@@ -60,9 +64,7 @@ class Compressor:
         self._level = level
         self._progress = progress
 
-    def convert(
-        self, path: str, directory: str, kept: Collection[str], batch: Batch, follow: bool = False
-    ) -> Sizes:
+    def convert(self, path: str, directory: str, kept: Collection[str], batch: Batch, follow: bool = False) -> Sizes:
         name = os.path.basename(path)
         plain = os.path.join(directory, name)
         container = plain + names.SUFFIX
@@ -74,7 +76,7 @@ class Compressor:
                 return self._copy(source, Output(plain, self.force), batch)
             plain_is_source = os.path.exists(plain) and os.path.samefile(plain, path)
             limit = None if wrap else largest_worthwhile(source.size)
-            if limit is None or limit > HEADER_SIZE:
+            if limit is None or (limit > HEADER_SIZE and not self._is_noise(source)):
                 output = Output(container, self.force, None if plain_is_source else plain)
                 sizes = self._compress(source, output, batch, limit)
                 if sizes is not None:
@@ -90,6 +92,13 @@ class Compressor:
         with Source(path) as source:
             return self._compress(source, Output(container, self.force), batch, None)
 
+    def _is_noise(self, source: Source) -> bool:
+        """Whether a large file clearly saves too little: a sample of it saves a quarter of what would be enough."""
+        if source.size < LARGE:
+            return False
+        plain_size, stored_size = sample(source, _native.Codec(), self._level)
+        return stored_size > plain_size * (1 - MIN_SAVING / 4)
+
     def _compress(self, source: Source, output: Output, batch: Batch, limit: int | None) -> Sizes | None:
         done = 0
 
@@ -99,9 +108,7 @@ class Compressor:
             self._progress(size)
 
         with discarding(output):
-            sizes = write_container(
-                source, output, self._pipeline, self._level, max_size=limit, progress=progress
-            )
+            sizes = write_container(source, output, self._pipeline, self._level, max_size=limit, progress=progress)
         if sizes is None:
             output.discard()
             self._progress(-done)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from zipfs import _native, names
 from zipfs.chunks import decoded_blocks
-from zipfs.errors import FormatError, ZipfsError, naming
+from zipfs.errors import FormatError, UsageError, ZipfsError, naming
 from zipfs.files import Batch, Output, Source, copy_file, discarding
 from zipfs.folder import Summary, mirror
 from zipfs.names import show
@@ -57,7 +57,7 @@ class Decompressor:
     ) -> tuple[int, int]:
         name = os.path.basename(path)
         with Source(path, follow) as source:
-            if not is_container(source):
+            if not source.is_container():
                 return self._copy(source, Output(os.path.join(directory, name), self.force), batch)
             plain = names.plain_name(name)
             if os.path.lexists(os.path.join(os.path.dirname(path), plain)) and not follow:
@@ -67,8 +67,11 @@ class Decompressor:
     def convert_to(self, path: str, plain: str, batch: Batch) -> tuple[int, int]:
         """Restores the file under the name that the caller chose."""
         with Source(path) as source:
-            make = self._restore if is_container(source) else self._copy
-            return make(source, Output(plain, self.force), batch)
+            if source.is_container():
+                return self._restore(source, Output(plain, self.force), batch)
+            if names.has_magic(source.fd):
+                raise UsageError(f"{show(path)}: is a container without the suffix {names.SUFFIX}; rename it")
+            return self._copy(source, Output(plain, self.force), batch)
 
     def _restore(self, source: Source, output: Output, batch: Batch) -> tuple[int, int]:
         with discarding(output):
@@ -81,19 +84,6 @@ class Decompressor:
             copy_file(source, output, self._progress)
         batch.add(output)
         return source.size, source.size
-
-
-def is_container(source: Source) -> bool:
-    """Whether the name and the first bytes say so. FormatError BAD_MAGIC for our suffix without our magic: compress
-    leaves no such file, but damage may, unless the name was too long to be wrapped."""
-    name = os.path.basename(source.path)
-    if not names.has_suffix(name):
-        return False
-    if names.has_magic(source.fd):
-        return True
-    if names.takes_suffix(name):
-        raise FormatError("BAD_MAGIC", f"is no container in spite of its suffix {names.SUFFIX}", source.path)
-    return False
 
 
 def restore(source: Source, output: Output, pipelines: PipelinePool, progress: Progress) -> int:

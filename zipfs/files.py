@@ -5,13 +5,19 @@ on disk.
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from zipfs import names
-from zipfs.errors import OutputExistsError, SourceChangedError, UsageError, ZipfsError
+from zipfs.errors import FormatError, OutputExistsError, SourceChangedError, UsageError, ZipfsError
 from zipfs.names import show
+
+WRITE_BACK = 16 << 20
+"""Bytes after which an output begins to go to disk, so that the last fsync finds little left to write."""
+
+SYNC_FILE_RANGE_WRITE = 2
 
 
 class Source:
@@ -33,6 +39,21 @@ class Source:
     @property
     def size(self) -> int:
         return self.stat.st_size
+
+    def is_container(self) -> bool:
+        """Whether name and first bytes say so.
+
+        FormatError BAD_MAGIC for our suffix without our magic: compress leaves no such file, but damage may. Names too
+        long to be wrapped are passed over.
+        """
+        name = os.path.basename(self.path)
+        if not names.has_suffix(name):
+            return False
+        if names.has_magic(self.fd):
+            return True
+        if names.takes_suffix(name):
+            raise FormatError("BAD_MAGIC", f"is no container in spite of its suffix {names.SUFFIX}", self.path)
+        return False
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fills `buffer` with the bytes from `offset`; SourceChangedError where the file ends before."""
@@ -73,6 +94,7 @@ class Output:
         self.force = force
         self.check_free()
         self._temporary = os.path.join(self.directory, names.temporary_name(name))
+        self._written_back = 0
         remove_leftover(self._temporary)
         self.fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,6 +110,9 @@ class Output:
         while len(view):
             count = os.pwrite(self.fd, view, offset)
             view, offset = view[count:], offset + count
+        if offset - self._written_back >= WRITE_BACK:
+            start_write_back(self.fd, self._written_back, offset - self._written_back)
+            self._written_back = offset
 
     def copy_attributes(self, source: os.stat_result) -> None:
         """Takes over mode and times; the last thing before publish()."""
@@ -228,12 +253,21 @@ def sync_directories(paths: Iterable[str]) -> None:
             os.close(fd)
 
 
+def start_write_back(fd: int, offset: int, size: int) -> None:
+    """sync_file_range(2): has the disk write these bytes while more are made. A hint, so failures do not count."""
+    _libc().sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), SYNC_FILE_RANGE_WRITE)
+
+
 def sync_file_system(fd: int) -> None:
     """syncfs(2): puts everything of the file system of `fd` on disk."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(fd) != 0:
+    if _libc().syncfs(fd) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _is_alive(pid: int) -> bool:

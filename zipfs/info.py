@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 from zipfs import _native, segments
-from zipfs.decompressor import is_container
 from zipfs.errors import FormatError, ZipfsError, naming
 from zipfs.files import Source
 from zipfs.folder import regular_files
@@ -50,7 +49,7 @@ def file_info(path: str, follow: bool = True) -> dict[str, Any]:
     FormatError when its header or root breaks a rule. A damaged segment table counts as none.
     """
     with naming(path), Source(path, follow) as source:
-        if not is_container(source):
+        if not source.is_container():
             return _facts(path, source.size, source.size, 0, 0, None, [])
         with _native.Reader(source.fd) as reader:
             header = reader.header

@@ -6,7 +6,6 @@ import io
 import os
 
 from zipfs import _native
-from zipfs.decompressor import is_container
 from zipfs.errors import CorruptError, naming
 from zipfs.files import Source
 
@@ -34,7 +33,7 @@ class ZipfsFile(io.RawIOBase):
         self.name = os.fsdecode(path)
         self._position = 0
         with naming(self.name), Source(self.name) as source:
-            plain = not is_container(source)
+            plain = not source.is_container()
             fd = os.dup(source.fd)
             try:
                 self._file = _native.File(_shared_cache(), fd, os.fsencode(self.name), plain)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 
 from zipfs import _native
 from zipfs.chunks import decoded_blocks
-from zipfs.decompressor import is_container
 from zipfs.errors import CorruptError, FormatError, ZipfsError, naming
 from zipfs.files import Source
 from zipfs.folder import regular_files
@@ -26,7 +25,7 @@ def verify(
     for file in regular_files(path, unlisted):
         try:
             with naming(file), Source(file, follow=file == path) as source:
-                if is_container(source):
+                if source.is_container():
                     yield file, list(_damage(source, pipelines, fast, progress))
         except (OSError, ZipfsError) as error:
             yield file, [error]

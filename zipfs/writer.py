@@ -75,9 +75,7 @@ def write_container(
 class _Job:
     """One file on its way: what is known so far of its container."""
 
-    def __init__(
-        self, source: Source, output: Output, pipeline: Pipeline, level: int, progress: Callable[[int], None]
-    ):
+    def __init__(self, source: Source, output: Output, pipeline: Pipeline, level: int, progress: Callable[[int], None]):
         self.source = source
         self.output = output
         self.pipeline = pipeline

@@ -1,0 +1,28 @@
+"""Tries chunks spread over a file, to learn what compressing all of it would save. Writes nothing."""
+
+from zipfs import _native
+from zipfs.files import Source
+from zipfs.layout import detect
+from zipfs.pipeline import CHUNK_LOG2
+from zipfs.segments import SegmentMap
+
+SAMPLE_CHUNKS = 64
+"""Chunks of a file that are tried: 16 MiB."""
+
+
+def sample(source: Source, codec: _native.Codec, level: int) -> tuple[int, int]:
+    """Plain and stored bytes of up to SAMPLE_CHUNKS chunks, evenly spread over the file."""
+    num_chunks = -(-source.size >> CHUNK_LOG2)
+    count = min(num_chunks, SAMPLE_CHUNKS)
+    segment_map = SegmentMap(detect(source.fd, source.size))
+    plain, stored = memoryview(bytearray(1 << CHUNK_LOG2)), bytearray(1 << CHUNK_LOG2)
+    plain_sample = stored_sample = 0
+    for i in range(count):
+        number = (2 * i + 1) * num_chunks // (2 * count)
+        start = number << CHUNK_LOG2
+        chunk = plain[: min(1 << CHUNK_LOG2, source.size - start)]
+        source.read_into(chunk, start)
+        entries = codec.encode(chunk, number, segment_map.packed(start, start + len(chunk)), level, stored)
+        plain_sample += len(chunk)
+        stored_sample += entries[0][0]
+    return plain_sample, stored_sample
