@@ -14,6 +14,7 @@ from . import corpus, machine, peers, table
 NAME = "codec"
 HELP = "size, compress and decompress speed beside ZipNN, zstd and OpenZL"
 DECOMPRESS_BARS = {"bf16": 4.0, "f32": 3.0}
+SAME_SIZE = (peers.ZipfsFresh.name,)
 SIZE_BARS = ("bf16", "f32", "f32_of_bf16")
 
 
@@ -102,10 +103,10 @@ def bars(results: list[dict]) -> list[dict]:
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core for all; the peers have one thread each
     size = (arguments.mib or (8 if arguments.quick else 64)) << 20
     runs = arguments.runs or (3 if arguments.quick else 7)
-    described = machine.describe()
+    described = machine.describe() | {"peers": machine.versions("zipnn", "zstandard", "openzl")}
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core for all; the peers have one thread each
     copies = machine.memcpy_speed(size, runs)
     results = []
     for name in arguments.data.split(","):
@@ -114,21 +115,35 @@ def run(arguments: argparse.Namespace) -> dict:
     return {"machine": described, "memcpy": table.summary(copies), "results": results, "bars": bars(results)}
 
 
-def row_cells(result: dict, row: dict) -> list[str]:
-    times = [f"{row[key]['median']:.2f}x" if key in row else "-" for key in ("compress_ratio", "decompress_ratio")]
-    speeds = [table.spread(row["compress"]), table.spread(row["decompress"])]
-    return [result["data"], row["codec"], f"{row['size_percent']:.2f}", speeds[0], times[0], speeds[1], times[1]]
+def size_table(results: list[dict], names: list[str]) -> str:
+    cells = {result["data"]: {row["codec"]: f"{row['size_percent']:.2f}" for row in result["codecs"]} for result in results}
+    names = [name for name in names if name not in SAME_SIZE]
+    return table.markdown(["stored size %", *names], ([data, *(row.get(name, "-") for name in names)] for data, row in cells.items()))
+
+
+def speed_table(results: list[dict], names: list[str], what: str) -> str:
+    rows = []
+    for result in results:
+        row = {row["codec"]: row for row in result["codecs"]}
+        times = row[peers.Zipfs.name].get(f"{what}_ratio")
+        speeds = [table.spread(row[name][what]) if name in row else "-" for name in names]
+        rows.append([result["data"], *speeds, f"{times['median']:.2f}" if times else "-"])
+    return table.markdown([f"{what} GB/s", *names, "zipfs over ZipNN"], rows)
 
 
 def to_markdown(report: dict) -> str:
-    header = ["data", "codec", "size %", "compress GB/s", "x ZipNN", "decompress GB/s", "x ZipNN"]
-    rows = [row_cells(result, row) for result in report["results"] for row in result["codecs"]]
-    left_out = sorted({f"{name}: {why}" for result in report["results"] for name, why in result["left_out"].items()})
+    results = report["results"]
+    present = {row["codec"] for result in results for row in result["codecs"]}
+    names = [kind.name for kind in peers.PEERS if kind.name in present]
+    left_out = sorted({f"{name}: {why}" for result in results for name, why in result["left_out"].items()})
     parts = [
         f"`{report['command']}` on {machine.headline(report['machine'])}",
-        f"One thread, {report['results'][0]['bytes'] >> 20} MiB each, memory to memory; medians of {report['memcpy']['runs']} interleaved "
-        f"runs (quartiles); memcpy beside them {table.spread(report['memcpy'])} GB/s.",
-        table.markdown(header, rows),
+        f"One thread, {results[0]['bytes'] >> 20} MiB each, memory to memory; medians of {report['memcpy']['runs']} interleaved "
+        f"runs (quartiles); memcpy beside them {table.spread(report['memcpy'])} GB/s. "
+        f"{', '.join(f'{name} {version}' for name, version in report['machine']['peers'].items())}.",
+        size_table(results, names),
+        speed_table(results, names, "decompress"),
+        speed_table(results, [name for name in names if name != peers.ZipfsFresh.name], "compress"),
     ]
     if left_out:
         parts.append("Left out: " + "; ".join(left_out) + ".")

@@ -1,6 +1,8 @@
 """What a figure must be quoted with: the machine, the versions, the date, and the speed of a plain copy."""
 
+import contextlib
 import datetime
+import importlib.metadata
 import os
 import pathlib
 import platform
@@ -15,6 +17,15 @@ from zipfs import _native
 def cpu_model() -> str:
     fields = dict(line.split(":", 1) for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
     return next((value.strip() for name, value in fields.items() if name.strip() == "model name"), platform.machine())
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions of Python packages; those that are not installed are left out."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def describe() -> dict[str, object]:

@@ -15,6 +15,7 @@ from zipfs import _native
 CHUNK_LOG2 = 18
 CHUNK_SIZE = 1 << CHUNK_LOG2
 LEVEL_DEFAULT = 1
+INDEX_PAGE_SIZE, INDEX_PAGE_ENTRIES = 4096, 127
 
 
 class Missing(Exception):
@@ -53,7 +54,8 @@ class Zipfs(Peer):
         return self.codec.encode(source, 0, self.segments, LEVEL_DEFAULT, self.payloads)
 
     def size(self, stored) -> int:
-        return sum(entry[0] for entry in stored)
+        """Payloads and their share of the index, which is what a container needs to hold them."""
+        return sum(entry[0] for entry in stored) + len(stored) * INDEX_PAGE_SIZE // INDEX_PAGE_ENTRIES
 
     def target(self, number: int, size: int) -> memoryview:
         return self.chunk[:size]
@@ -90,7 +92,7 @@ class ZipfsFresh(Zipfs):
 class ZipNN(Peer):
     """ZipNN, the whole data set in one call as it is used on a tensor; its results always lie in fresh memory."""
 
-    name = "ZipNN 0.5.4"
+    name = "ZipNN"
     call_size = 1 << 62
     DTYPES = {
         "BF16": "bfloat16",
@@ -124,7 +126,7 @@ class ZipNN(Peer):
 class ZipNNSmallCalls(ZipNN):
     """ZipNN in calls of 1 MiB, where its buffers stay in the CPU's cache: the size at which it is fastest."""
 
-    name = "ZipNN 0.5.4, 1 MiB calls"
+    name = "ZipNN, 1 MiB calls"
     call_size = 1 << 20
 
 
@@ -152,7 +154,7 @@ class OpenZL(Peer):
     BF16: exponents to the entropy coder, the rest stored; wider types: byte lanes, each to the entropy coder; FP8: the entropy coder.
     """
 
-    name = "OpenZL 0.3.0 Huffman"
+    name = "OpenZL Huffman"
     coder = "Huffman"
     NUMPY = {"BF16": "u2", "F16": "u2", "F32": "u4", "F64": "u8", "F8_E4M3": "u1", "F8_E5M2": "u1"}
 
@@ -191,7 +193,7 @@ class OpenZL(Peer):
 
 
 class OpenZLFse(OpenZL):
-    name = "OpenZL 0.3.0 FSE"
+    name = "OpenZL FSE"
     coder = "FSE"
 
 
