@@ -1,7 +1,144 @@
-/* Statistical detection of layout and phase. */
+/*
+ * Finds layout and phase where no segment says them, and where they change.
+ *
+ *   windows of 8 KiB -> sample -> cost under each hypothesis -> cheapest sequence (a change has its price) -> stretches
+ *   -> each border moved to the byte where the code lengths of its two sides say it is
+ */
 #include "guess.h"
 
+#include <stdlib.h>
+
+#include "common.h"
+#include "guess_score.h"
+
+enum {
+    WINDOW = 8192,
+    PIECE = 2048,          /* a sample is a piece from each half of the window */
+    MIN_REGION = 2048,     /* what is shorter is BYTES */
+    CHANGE_COST = 400 * 8, /* bits: the tables and records of one more run */
+    MAX_WINDOWS = (1 << ZIPFS_CHUNK_LOG2_MAX) / WINDOW + 1,
+};
+
+/* The bytes in question; offsets are those of the chunk. One byte behind `end` may not be there, so samples end before it. */
+struct region {
+    const uint8_t *src;
+    size_t start, end;
+    size_t num_windows;
+};
+
+static size_t window_start(const struct region *region, size_t window) {
+    return window < region->num_windows ? zipfs_max(region->start, (region->start / WINDOW + window) * WINDOW) : region->end;
+}
+
+/* Counts up to two pieces of the bytes [start, end). */
+static void sample_range(const struct region *region, size_t start, size_t end, struct zipfs_sample *sample) {
+    memset(sample, 0, sizeof *sample);
+    start = (start + 7) / 8 * 8;
+    end = (end - 1) / 8 * 8;
+    if (end <= start)
+        return;
+    if (end - start <= 2 * PIECE) {
+        zipfs_sample_add(sample, region->src, start, end - start);
+        return;
+    }
+    zipfs_sample_add(sample, region->src, start + ((end - start) / 4 - PIECE / 2 + 7) / 8 * 8, PIECE);
+    zipfs_sample_add(sample, region->src, start + ((end - start) / 4 * 3 - PIECE / 2 + 7) / 8 * 8, PIECE);
+}
+
+/* Costs of a window in bits. What LZ and simplicity are worth is put in BYTES' favour: 1/32, and a quarter where the bytes look like text. */
+static void window_costs(const struct region *region, size_t window, uint64_t cost_ret[ZIPFS_NUM_HYPOTHESES]) {
+    size_t start = window_start(region, window), end = window_start(region, window + 1);
+    struct zipfs_sample sample;
+    uint32_t per_byte[ZIPFS_NUM_HYPOTHESES] = {0};
+    sample_range(region, start, end, &sample);
+    if (sample.size)
+        zipfs_sample_costs(&sample, per_byte);
+    per_byte[0] -= per_byte[0] / (zipfs_sample_is_text(&sample) ? 4 : 32);
+    for (unsigned h = 0; h < ZIPFS_NUM_HYPOTHESES; h++)
+        cost_ret[h] = (uint64_t)per_byte[h] * (end - start) >> 16;
+}
+
+static unsigned cheapest(const uint64_t cost[ZIPFS_NUM_HYPOTHESES]) {
+    unsigned best = 0;
+    for (unsigned h = 1; h < ZIPFS_NUM_HYPOTHESES; h++)
+        if (cost[h] < cost[best])
+            best = h;
+    return best;
+}
+
+/* The cheapest hypothesis for each window, changes paid for (Viterbi's algorithm). came[w][h]: the best predecessor of h. */
+static void choose_hypotheses(const struct region *region, uint8_t (*came)[ZIPFS_NUM_HYPOTHESES], uint8_t *hypothesis_ret) {
+    uint64_t total[ZIPFS_NUM_HYPOTHESES], cost[ZIPFS_NUM_HYPOTHESES];
+    window_costs(region, 0, total);
+    for (size_t w = 1; w < region->num_windows; w++) {
+        unsigned best = cheapest(total);
+        uint64_t changed = total[best] + CHANGE_COST;
+        window_costs(region, w, cost);
+        for (unsigned h = 0; h < ZIPFS_NUM_HYPOTHESES; h++) {
+            came[w][h] = (uint8_t)(changed < total[h] ? best : h);
+            total[h] = zipfs_min(changed, total[h]) + cost[h];
+        }
+    }
+    unsigned h = cheapest(total);
+    for (size_t w = region->num_windows; w-- > 0; h = w ? came[w][h] : h)
+        hypothesis_ret[w] = (uint8_t)h;
+}
+
+/* The border of two stretches, known to lie in [from, to): where the bytes before cost least on the left, those behind on the right. */
+static size_t find_border(const struct region *region, const struct zipfs_lengths *left, const struct zipfs_lengths *right, size_t from,
+                          size_t to) {
+    int64_t difference = 0, least = 0;
+    size_t border = from;
+    for (size_t i = from; i + 1 < to; i++) {
+        difference += (int64_t)zipfs_lengths_at(left, region->src, i) - (int64_t)zipfs_lengths_at(right, region->src, i);
+        if (difference < least) {
+            least = difference;
+            border = i + 1;
+        }
+    }
+    return border;
+}
+
+/* Refines the border before window w: the windows next to it may hold it, those one further on teach what each side looks like. */
+static size_t refine(const struct region *region, const uint8_t *hypothesis, size_t w) {
+    struct zipfs_sample sample;
+    struct zipfs_lengths left, right;
+    size_t before = w >= 2 && hypothesis[w - 2] == hypothesis[w - 1] ? w - 2 : w - 1;
+    size_t after = w + 1 < region->num_windows && hypothesis[w + 1] == hypothesis[w] ? w + 1 : w;
+    sample_range(region, window_start(region, before), window_start(region, before + 1), &sample);
+    zipfs_lengths_learn(&sample, hypothesis[w - 1], &left);
+    sample_range(region, window_start(region, after), window_start(region, after + 1), &sample);
+    zipfs_lengths_learn(&sample, hypothesis[w], &right);
+    return find_border(region, &left, &right, window_start(region, w - 1), window_start(region, w + 1));
+}
+
+static void push(struct zipfs_plan *plan, unsigned hypothesis, size_t start, size_t end) {
+    const struct zipfs_hypothesis *h = &zipfs_hypotheses[hypothesis];
+    size_t width = zipfs_layout_info(h->layout)->width;
+    zipfs_plan_push(plan, h->layout, (uint32_t)((h->phase + 8 - start % 8) % width), start, end - start);
+}
+
+static void push_all(struct zipfs_codec *codec, const struct region *region, const uint8_t *hypothesis, struct zipfs_plan *plan) {
+    size_t start = region->start;
+    for (size_t w = 1; w < region->num_windows; w++) {
+        if (hypothesis[w] == hypothesis[w - 1])
+            continue;
+        size_t border = window_start(region, w);
+        if (codec->encoder->effort.probes)
+            border = zipfs_max(start, refine(region, hypothesis, w));
+        push(plan, hypothesis[w - 1], start, border);
+        start = border;
+    }
+    push(plan, hypothesis[region->num_windows - 1], start, region->end);
+}
+
 void zipfs_guess(struct zipfs_codec *codec, const uint8_t *src, size_t start, size_t end, struct zipfs_plan *plan) {
-    (void)codec, (void)src;
-    zipfs_plan_push(plan, ZIPFS_BYTES, 0, start, end - start);
+    uint8_t hypothesis[MAX_WINDOWS], came[MAX_WINDOWS][ZIPFS_NUM_HYPOTHESES];
+    if (end - start < MIN_REGION) {
+        zipfs_plan_push(plan, ZIPFS_BYTES, 0, start, end - start);
+        return;
+    }
+    struct region region = {src, start, end, (end - 1) / WINDOW - start / WINDOW + 1};
+    choose_hypotheses(&region, came, hypothesis);
+    push_all(codec, &region, hypothesis, plan);
 }

@@ -104,8 +104,9 @@ static void fill_tables(void) {
         log2_of_256_to[i] = log2_exact(256 + i);
 }
 
-/* log2(x), interpolated. */
-static uint32_t log2_quick(uint32_t x) {
+/* Interpolated between exact values. */
+uint32_t zipfs_log2(uint32_t x) {
+    pthread_once(&once, fill_tables);
     unsigned whole = 31u - (unsigned)__builtin_clz(x);
     uint32_t mantissa = (uint32_t)((uint64_t)x << (31 - whole)) << 1; /* without the leading 1 */
     uint32_t low = log2_of_256_to[mantissa >> 24], high = log2_of_256_to[(mantissa >> 24) + 1];
@@ -113,12 +114,11 @@ static uint32_t log2_quick(uint32_t x) {
 }
 
 uint64_t zipfs_entropy(const uint32_t count[256], size_t n) {
-    pthread_once(&once, fill_tables);
     uint64_t cost = 0;
-    uint32_t total = log2_quick((uint32_t)n);
+    uint32_t total = zipfs_log2((uint32_t)n);
     for (unsigned v = 0; v < 256; v++)
         if (count[v])
-            cost += (uint64_t)count[v] * (total - log2_quick(count[v]));
+            cost += (uint64_t)count[v] * (total - zipfs_log2(count[v]));
     return cost / (8 * ONE_BIT);
 }
 

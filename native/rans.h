@@ -56,5 +56,7 @@ size_t zipfs_rans_write_header(const struct zipfs_rans_encoder *encoder, size_t 
 
 /* Bytes that n values with these counts take at their order-0 entropy. Integer arithmetic only. */
 uint64_t zipfs_entropy(const uint32_t count[256], size_t n);
+/* log2(x) in units of 2^-16, x at least 1. */
+uint32_t zipfs_log2(uint32_t x);
 
 #endif
