@@ -12,9 +12,10 @@ import select
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from zipfs import mountpoint as points
 from zipfs.daemon import Settings
@@ -27,6 +28,8 @@ START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 5
 ALWAYS_ON = {"ro", "nosuid", "nodev", "default_permissions"}
 FLAGS = {"allow_other", "noexec"}
+LOG_FD = {False: -1, True: 2}
+"""Where a daemon logs unless told otherwise, by whether it is in the foreground: syslog, stderr."""
 PathLike = str | bytes | os.PathLike
 
 
@@ -57,16 +60,8 @@ def mount_command(
     mount's `-o`, of those in parse_options(); driver: "mfusepy", "fusepy" or None for the best there is. MountError
     with the remedy when it cannot be done.
     """
-    daemon = start(
-        src,
-        mnt,
-        foreground=foreground,
-        cache_size=cache_size,
-        jobs=jobs,
-        options=options,
-        driver=driver,
-        log_file=log_file,
-    )
+    settings = {"cache_size": cache_size, "jobs": jobs, "options": options, "driver": driver, "log_file": log_file}
+    daemon = start(src, mnt, foreground=foreground, **settings)
     for note in daemon.notes:
         print(f"zipfs: {note}", file=sys.stderr)
     if verbose:
@@ -118,41 +113,47 @@ def start(
     driver: str | None = None,
     log_file: PathLike | None = None,
 ) -> Daemon:
-    """Starts a daemon and returns when its mount answers. MountError with the remedy, and nothing left behind, when it
-    cannot.
+    """Starts a daemon and returns when its mount answers; for the parameters see mount_command().
+
+    MountError with the remedy, and nothing left behind, when it cannot.
     """
-    mountpoint = os.path.realpath(os.fsdecode(mnt))
-    mount_options, readahead_kb = parse_options(options)
-    points.recover(mountpoint)
-    source = os.path.realpath(os.fsdecode(src))
-    points.check_usable(source, mountpoint)
-    points.check_fuse()
-    if "allow_other" in mount_options:
-        points.check_allow_other()
-    log_fd = open_log(log_file, foreground)
-    ready_fd, daemon_fd = os.pipe()
-    try:
+    flags, readahead_kb = parse_options(options)
+    source, mountpoint = prepare(src, mnt, flags)
+    with contextlib.ExitStack() as files:
+        ready, daemon_end = (files.enter_context(end) for end in open_pipe())
         settings = Settings(
             source=source,
             mountpoint=mountpoint,
             cache_size=DEFAULT_CACHE_SIZE if cache_size is None else cache_size,
             jobs=jobs or 0,
-            options=mount_options,
+            options=flags,
             driver=driver,
             foreground=foreground,
-            ready_fd=daemon_fd,
-            log_fd=log_fd,
+            ready_fd=daemon_end.fileno(),
+            log_fd=files.enter_context(open(log_file, "ab")).fileno() if log_file else LOG_FD[foreground],
         )
         process = spawn(settings)
-        os.close(daemon_fd)
-        daemon_fd = -1
+        daemon_end.close()
         with ending(process, mountpoint):
-            await_ready(process, ready_fd)
-            return check(process, mountpoint, ALWAYS_ON | set(mount_options), readahead_kb)
-    finally:
-        for fd in (ready_fd, daemon_fd, log_fd):
-            if fd > 2:
-                os.close(fd)
+            await_ready(process, ready.fileno())
+            return check(process, mountpoint, ALWAYS_ON | set(flags), readahead_kb)
+
+
+def prepare(src: PathLike, mnt: PathLike, flags: dict[str, bool]) -> tuple[str, str]:
+    """(source, mountpoint), absolute, after dead mounts were taken away. MountError when they cannot be used."""
+    mountpoint = os.path.realpath(os.fsdecode(mnt))
+    points.recover(mountpoint)
+    source = os.path.realpath(os.fsdecode(src))
+    points.check_usable(source, mountpoint)
+    points.check_fuse()
+    if "allow_other" in flags:
+        points.check_allow_other()
+    return source, mountpoint
+
+
+def open_pipe() -> tuple[BinaryIO, BinaryIO]:
+    reading_fd, writing_fd = os.pipe()
+    return open(reading_fd, "rb", buffering=0), open(writing_fd, "wb", buffering=0)
 
 
 def parse_options(options: str | Iterable[str]) -> tuple[dict[str, bool], int]:
@@ -176,27 +177,27 @@ def parse_options(options: str | Iterable[str]) -> tuple[dict[str, bool], int]:
     return flags, readahead_kb
 
 
-def open_log(log_file: PathLike | None, foreground: bool) -> int:
-    """Descriptor for the daemon's log, -1 for syslog."""
-    if log_file is None:
-        return sys.stderr.fileno() if foreground else -1
-    return os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-
 def spawn(settings: Settings) -> subprocess.Popen:
     # -P: a daemon of root must not import what lies in the working folder.
     command = [sys.executable, "-P", "-m", "zipfs.daemon", settings.to_json()]
-    package_home = str(Path(__file__).resolve().parent.parent)
-    paths = [package_home, *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=None if settings.foreground else subprocess.PIPE,
         pass_fds=[fd for fd in (settings.ready_fd, settings.log_fd) if fd >= 0],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=environment(),
         start_new_session=True,  # no Ctrl-C of a terminal ends it; wait() passes signals on
     )
+
+
+def environment() -> dict[str, str]:
+    """One in which a new interpreter finds this very package, installed or not."""
+    home = str(Path(__file__).resolve().parent.parent)
+    if home in sysconfig.get_paths().values():
+        return dict(os.environ)
+    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 @contextlib.contextmanager
