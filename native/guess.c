@@ -6,7 +6,6 @@
  */
 #include "guess.h"
 
-#include <stdlib.h>
 
 #include "common.h"
 #include "guess_score.h"

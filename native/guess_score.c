@@ -115,6 +115,11 @@ static uint32_t f16_top_entropy(const uint16_t count[256], uint32_t n) {
     return entropy(exponent, 32, n, 5 << 16) + entropy(middle, 8, n, 3 << 16);
 }
 
+/* Exponents that are none do not merely fail to shrink: among true ones they become escapes, of 16 bits. */
+static uint32_t exponent_cost(uint32_t bits) {
+    return bits < 5 << 16 ? bits : bits + (bits - (5 << 16)) / 3 * 8;
+}
+
 /* The upper two bytes of F64: 3 and 8 bits of exponent, and 5 bits that look flat in all data worth the name. */
 static uint32_t f64_pair_entropy(const struct zipfs_sample *sample, unsigned r) {
     uint16_t top[8] = {0};
@@ -122,17 +127,17 @@ static uint32_t f64_pair_entropy(const struct zipfs_sample *sample, unsigned r) 
     uint32_t n = (uint32_t)(sample->size / 8);
     for (unsigned v = 0; v < 256; v++)
         top[v >> 4 & 7] = (uint16_t)(top[v >> 4 & 7] + high[v]);
-    return entropy(top, 8, n, 3 << 16) + entropy(sample->exponent64[r], 256, n, EIGHT_BITS) + (5 << 16);
+    return entropy(top, 8, n, 3 << 16) + exponent_cost(entropy(sample->exponent64[r], 256, n, EIGHT_BITS)) + (5 << 16);
 }
 
-/* A plane of whole bytes shrinks only when few values are common: RANS has 64 symbols. */
-static uint32_t plane_cost(uint32_t bits) {
-    return bits < 11 << 15 ? bits : EIGHT_BITS;
+/* A lower plane of floats shrinks by the zeros in it. What else may look compressible there is the exponent of a narrower layout. */
+static uint32_t plane_cost(const uint16_t count[256], uint32_t n, uint32_t bits) {
+    return bits < 1 << 16 || count[0] >= n / 16 ? bits : EIGHT_BITS;
 }
 
 /* Entropies of bytes and pairs by period (1, 2, 4, 8: index 0 to 3) and residue: what hypotheses share is worked out once. */
 struct entropies {
-    uint32_t byte[4][8], pair[4][8];
+    uint32_t byte[4][8], pair[4][8]; /* byte with period 1 alone is that of the layout BYTES */
 };
 
 static void work_out(const struct zipfs_sample *sample, struct entropies *e) {
@@ -143,10 +148,12 @@ static void work_out(const struct zipfs_sample *sample, struct entropies *e) {
         for (unsigned r = 0; r < period; r++) {
             gather(sample->byte, r, period, count);
             e->byte[k][r] = entropy(count, 256, n, EIGHT_BITS);
+            if (period > 1)
+                e->byte[k][r] = plane_cost(count, n, e->byte[k][r]);
             if (period == 1 || period == 8)
                 continue;
             gather(sample->exponent, r, period, count);
-            e->pair[k][r] = entropy(count, 256, n, EIGHT_BITS);
+            e->pair[k][r] = exponent_cost(entropy(count, 256, n, EIGHT_BITS));
             gather(sample->rest, r, period, count);
             e->pair[k][r] += entropy(count, 256, n, EIGHT_BITS);
         }
@@ -164,7 +171,7 @@ static uint32_t cost_of(const struct zipfs_sample *sample, const struct entropie
         } else if (role_of(hypothesis, r) == ROLE_PAIR && period == 8) {
             total += f64_pair_entropy(sample, r);
         } else if (role_of(hypothesis, r) == ROLE_BYTE) {
-            total += hypothesis ? plane_cost(e->byte[k][r]) : e->byte[k][r];
+            total += e->byte[k][r];
         } else if (role_of(hypothesis, r) == ROLE_PAIR) {
             total += e->pair[k][r];
         }
