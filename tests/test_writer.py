@@ -14,7 +14,8 @@ from reference import decode as reference_decode
 import zipfs
 from zipfs import _native, files, names, writer
 from zipfs.info import file_info
-from zipfs.pipeline import Pipeline
+from zipfs.pipeline import Pipeline, PipelinePool
+from zipfs.verify import verify
 
 CHUNK = 1 << 18
 LENGTHS = [0, 1, 2, 3, 255, 4095, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 12345, (2 << 20) - 1, (2 << 20) + 1, 5 << 20]
@@ -211,6 +212,46 @@ def test_damage_is_never_decompressed(rng, tmp_path):
     assert error.start == error.chunk * CHUNK and error.end == error.start + CHUNK
     assert not (tmp_path / "back").exists()
     assert not [name for name in os.listdir(tmp_path) if names.temporary_owner(name)]
+
+
+def forged(container, change) -> bytes:
+    """The container of one page with its page's bytes and header fields passed through `change`, all checksums right."""
+    data = container.read_bytes()
+    fields = _native.header_parse(data[:256], len(data))
+    start, size = fields["pages_offset"], fields["pages_size"]
+    page = bytearray(data[start : start + size])
+    fields |= change(page)
+    page[:8] = _native.hash(page[8:], 0).to_bytes(8, "little")
+    return _native.header_write(fields) + data[256:start] + page + data[start + size :]
+
+
+@pytest.mark.parametrize("what", ["plain hash of chunk 3", "sha256"])
+@pytest.mark.parametrize("command", ["decompress", "verify"])
+def test_wrong_bytes_under_right_stored_checksums(rng, tmp_path, what, command):
+    container = round_trip(tmp_path, contents(rng, "F32", 2 << 20))
+    (tmp_path / "back").unlink()
+
+    def change(page: bytearray) -> dict:
+        if what == "sha256":
+            return {"sha256": bytes(32)}
+        page[32 + 3 * 32 + 24] ^= 1
+        return {"sha256": None}
+
+    container.write_bytes(forged(container, lambda page: {}))
+    zipfs.decompress(container, tmp_path / "back")
+    (tmp_path / "back").unlink()
+    container.write_bytes(forged(container, change))
+    if command == "decompress":
+        with pytest.raises(zipfs.FormatError) as caught:
+            zipfs.decompress(container, tmp_path / "back")
+        error = caught.value
+    else:
+        with PipelinePool() as pipelines:
+            assert list(verify(str(container), pipelines, fast=True)) == [(str(container), [])]
+            ((_, (error,)),) = verify(str(container), pipelines)
+    assert error.status == "PLAIN_CHECKSUM"
+    assert getattr(error, "chunk", None) == (3 if "chunk" in what else None)
+    assert not (tmp_path / "back").exists()
 
 
 def test_killed_at_any_moment(rng, tmp_path):
