@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from zipfs import mountpoint as points
 from zipfs.daemon import Settings
+from zipfs.drivers.fusepy import BINDINGS
 from zipfs.errors import MountError, UsageError
 from zipfs.names import show
 
@@ -118,6 +119,8 @@ def start(
     MountError with the remedy, and nothing left behind, when it cannot.
     """
     flags, readahead_kb = parse_options(options)
+    if driver not in (None, *BINDINGS):
+        raise UsageError(f"driver {driver!r}: unknown; known are {', '.join(BINDINGS)}")
     source, mountpoint = prepare(src, mnt, flags)
     with contextlib.ExitStack() as files:
         ready, daemon_end = (files.enter_context(end) for end in open_pipe())

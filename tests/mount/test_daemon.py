@@ -15,6 +15,7 @@ from conftest import bf16_bytes, eventually, mounting, put
 
 import zipfs
 from zipfs import mountpoint as points
+from zipfs.drivers import fusepy
 from zipfs.errors import MountError, UsageError
 from zipfs.mount import mount_command, parse_options, start, stop, umount_command
 
@@ -236,12 +237,30 @@ def test_users_need_permission_from_fuse_conf(tmp_path, monkeypatch):
     points.check_allow_other(str(conf))
 
 
-def test_a_missing_library_is_said_with_the_remedy(tmp_path, weights, monkeypatch):
-    from zipfs.drivers import fusepy
-
+def test_a_missing_library_is_said_with_the_remedy(monkeypatch):
     monkeypatch.setattr(fusepy, "LIBRARIES", {3: ("libfuse-that-is-not.so",), 2: ()})
-    with pytest.raises(MountError, match="libfuse is missing: apt install fuse3"):
+    with pytest.raises(MountError, match="apt install fuse3; .*apt install libfuse2"):
         fusepy.load(None)
+
+
+def test_a_failing_start_leaves_nothing_behind(tmp_path, weights, monkeypatch):
+    monkeypatch.setenv("FUSE_LIBRARY_PATH", "libfuse-that-is-not.so")
+    (tmp_path / "mnt").mkdir()
+    with pytest.raises(MountError, match="libfuse is missing"):
+        start(weights, tmp_path / "mnt")
+    with pytest.raises(UsageError, match="driver 'other': unknown; known are mfusepy, fusepy"):
+        start(weights, tmp_path / "mnt", driver="other")
+
+
+def test_mfusepy_falls_back_to_libfuse_2(tmp_path, weights, monkeypatch):
+    path, _ = fusepy.find_library((2,))
+    if path is None:
+        pytest.skip("this machine has no libfuse 2")
+    monkeypatch.setenv("FUSE_LIBRARY_PATH", path)
+    with mounting("mfusepy", tmp_path, weights) as mount:
+        assert (mount.path / "weights").read_bytes() == DATA
+        assert "libfuse.so.2" in libraries_of(mount.pid)
+        assert len(mount.log_lines("libfuse 2", "apt install fuse3")) == 1
 
 
 def test_options():

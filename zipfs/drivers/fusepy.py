@@ -22,8 +22,12 @@ from zipfs.errors import MountError
 from zipfs.tree import Tree
 
 LIBRARIES = {3: ("libfuse3.so.4", "libfuse3.so.3"), 2: ("libfuse.so.2",)}
+PACKAGES = {3: "fuse3", 2: "libfuse2"}
+"""What Debian calls the generations of libfuse."""
 BINDINGS = {"mfusepy": ("mfusepy", (3, 2)), "fusepy": ("fuse", (2,))}
 """Module and libfuse generations of each driver, best first."""
+LIBRARY_VARIABLE = "FUSE_LIBRARY_PATH"
+"""Where both bindings look for libfuse first. Who sets it wants that one and no other."""
 STATS_NAME = "user.zipfs.stats"
 ENCODING = "latin-1"
 """Any byte of a name is one character and comes back as it was."""
@@ -130,9 +134,9 @@ def load(driver: str | None) -> tuple[ModuleType, int]:
         module, generations = BINDINGS[name]
         path, generation = find_library(generations)
         if path is None:
-            problems.append("libfuse is missing: apt install fuse3")
+            problems.append(f"libfuse is missing: apt install {PACKAGES[generations[0]]}")
             continue
-        os.environ["FUSE_LIBRARY_PATH"] = path  # both bindings look here first
+        os.environ[LIBRARY_VARIABLE] = path
         try:
             return importlib.import_module(module), generation
         except ImportError:
@@ -141,12 +145,13 @@ def load(driver: str | None) -> tuple[ModuleType, int]:
 
 
 def find_library(generations: tuple[int, ...]) -> tuple[str | None, int]:
-    for generation in generations:
-        for path in LIBRARIES[generation]:
-            try:
-                ctypes.CDLL(path)
-            except OSError:
-                continue
+    wanted = os.environ.get(LIBRARY_VARIABLE)
+    for path in [wanted] if wanted else [path for generation in generations for path in LIBRARIES[generation]]:
+        try:
+            generation = int(str(ctypes.CDLL(path).fuse_version())[0])  # 29 is 2.9, 314 is 3.14
+        except (OSError, AttributeError):
+            continue
+        if generation in generations:
             return path, generation
     return None, 0
 
