@@ -1,6 +1,8 @@
 /*
  * Finds layout and phase where no segment says them, and where they change.
  *
+ * Most chunks are of one kind; that is seen at a glance (uniform_floats, noise). Otherwise:
+ *
  *   windows of 8 KiB -> sample -> cost under each hypothesis -> cheapest sequence (a change has its price) -> stretches
  *   -> each border moved to the byte where the code lengths of its two sides say it is
  */
@@ -44,7 +46,12 @@ static void sample_range(const struct region *region, size_t start, size_t end, 
     zipfs_sample_add(sample, region->src, start + ((end - start) / 4 * 3 - PIECE / 2 + 7) / 8 * 8, PIECE);
 }
 
-/* Costs of a window in bits. What LZ and simplicity are worth is put in BYTES' favour: 1/32, and a quarter where the bytes look like text. */
+/* What LZ and simplicity are worth is put in favour of BYTES: 1/32, and a quarter where the bytes look like text. */
+static void handicap(const struct zipfs_sample *sample, uint32_t cost[ZIPFS_NUM_HYPOTHESES]) {
+    cost[0] -= cost[0] / (zipfs_sample_is_text(sample) ? 4 : 32);
+}
+
+/* Costs of a window in bits. */
 static void window_costs(const struct region *region, size_t window, uint64_t cost_ret[ZIPFS_NUM_HYPOTHESES]) {
     size_t start = window_start(region, window), end = window_start(region, window + 1);
     struct zipfs_sample sample;
@@ -52,7 +59,7 @@ static void window_costs(const struct region *region, size_t window, uint64_t co
     sample_range(region, start, end, &sample);
     if (sample.size)
         zipfs_sample_costs(&sample, per_byte);
-    per_byte[0] -= per_byte[0] / (zipfs_sample_is_text(&sample) ? 4 : 32);
+    handicap(&sample, per_byte);
     for (unsigned h = 0; h < ZIPFS_NUM_HYPOTHESES; h++)
         cost_ret[h] = (uint64_t)per_byte[h] * (end - start) >> 16;
 }
@@ -131,13 +138,77 @@ static void push_all(struct zipfs_codec *codec, const struct region *region, con
     push(plan, hypothesis[region->num_windows - 1], start, region->end);
 }
 
+enum {
+    GLANCE = 512,         /* bytes of a window that a glance takes in */
+    GLANCE_MIN_WINDOWS = 4,
+    GLANCE_WINDOWS = 16,  /* that teach what to expect */
+};
+
+static size_t glance_at(const struct region *region, size_t window) {
+    size_t start = window_start(region, window), end = window_start(region, window + 1);
+    return (start + (end - start) / 2) / 8 * 8 - GLANCE / 2;
+}
+
+/* Do the code lengths that samples from all over the region teach fit each of its windows (but the last, which may be short) to 1/8? Returns the hypothesis,
+ * 0 when it is BYTES or does not fit everywhere. */
+static unsigned uniform_floats(const struct region *region) {
+    size_t num_windows = region->num_windows - 1;
+    uint32_t costs[ZIPFS_NUM_HYPOTHESES], spent[MAX_WINDOWS];
+    struct zipfs_sample sample = {0};
+    struct zipfs_lengths lengths;
+    for (size_t i = 0; i < GLANCE_WINDOWS; i++)
+        zipfs_sample_add(&sample, region->src, glance_at(region, 1 + (num_windows - 1) * i / GLANCE_WINDOWS), GLANCE);
+    zipfs_sample_costs(&sample, costs);
+    handicap(&sample, costs);
+    unsigned best = 0;
+    for (unsigned h = 1; h < ZIPFS_NUM_HYPOTHESES; h++)
+        best = costs[h] < costs[best] ? h : best;
+    if (!best)
+        return 0;
+    zipfs_lengths_learn(&sample, best, &lengths);
+    uint64_t total = 0;
+    for (size_t w = 1; w < num_windows; w++) {
+        size_t at = glance_at(region, w);
+        spent[w] = 0;
+        for (size_t i = at; i < at + GLANCE; i++)
+            spent[w] += zipfs_lengths_at(&lengths, region->src, i);
+        total += spent[w];
+    }
+    uint64_t mean = total / (num_windows - 1);
+    for (size_t w = 1; w < num_windows; w++)
+        if (spent[w] > mean + mean / 8 || spent[w] + mean / 8 < mean)
+            return 0;
+    return best;
+}
+
+/* Are all bytes of all windows about equally frequent? Then no layout is worth looking for. Twice the pairs of equal bytes, n * n / 256 are expected. */
+static bool is_noise(struct zipfs_codec *codec, const struct region *region) {
+    enum { SIZE = 2 * GLANCE, EXPECTED = SIZE * SIZE / 256 + SIZE };
+    for (size_t w = 1; w + 1 < region->num_windows; w++) {
+        uint32_t count[256], sum = 0;
+        codec->kernels->histogram(region->src + glance_at(region, w) - SIZE / 4, SIZE, count);
+        for (unsigned v = 0; v < 256; v++)
+            sum += count[v] * count[v];
+        if (sum > EXPECTED + EXPECTED / 8)
+            return false;
+    }
+    return true;
+}
+
 void zipfs_guess(struct zipfs_codec *codec, const uint8_t *src, size_t start, size_t end, struct zipfs_plan *plan) {
     uint8_t hypothesis[MAX_WINDOWS], came[MAX_WINDOWS][ZIPFS_NUM_HYPOTHESES];
-    if (end - start < MIN_REGION) {
+    if (end - start < MIN_REGION || !memcmp(src + start, src + start + 1, end - start - 1)) { /* short, or all bytes equal */
         zipfs_plan_push(plan, ZIPFS_BYTES, 0, start, end - start);
         return;
     }
     struct region region = {src, start, end, (end - 1) / WINDOW - start / WINDOW + 1};
+    if (region.num_windows >= GLANCE_MIN_WINDOWS) {
+        unsigned h = uniform_floats(&region);
+        if (h || is_noise(codec, &region)) {
+            push(plan, h, start, end);
+            return;
+        }
+    }
     choose_hypotheses(&region, came, hypothesis);
     push_all(codec, &region, hypothesis, plan);
 }
