@@ -21,6 +21,8 @@ enum {
     BATCH_CHUNKS = 64,
     BATCH_BYTES = 1 << 20, /* stored bytes per pread, so that they are still in L2 when they are decoded */
     DAMAGE_MAX = 1000,     /* chunks told about one by one, per open file */
+    PART_SIZE = 1 << 20,   /* what one thread reads of a large request; a power of two */
+    LARGE_SIZE = 2 << 20,  /* larger than any request of FUSE, which has its own threads */
 };
 
 /* Which chunks were found damaged, so that each is told once. */
@@ -350,12 +352,44 @@ static int read_range(struct zipfs_file *file, uint8_t *dst, size_t size, uint64
     return 0;
 }
 
+/* A large request in parts that end at multiples of their size, so that no chunk is cut. */
+struct large_read {
+    struct zipfs_file *file;
+    uint8_t *dst;
+    uint64_t offset, end;
+    uint64_t part_size;
+    _Atomic int error;
+};
+
+static void read_large_part(void *context, size_t index) {
+    struct large_read *large = context;
+    uint64_t start = (large->offset / large->part_size + index) * large->part_size;
+    uint64_t end = start + large->part_size;
+    start = start > large->offset ? start : large->offset;
+    end = end < large->end ? end : large->end;
+    int error = read_range(large->file, large->dst + (start - large->offset), end - start, start);
+    if (error)
+        atomic_store(&large->error, error);
+}
+
+/* The same as read_range, on all the threads that the pool gives. */
+static int read_large(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset) {
+    uint64_t chunk_size = (uint64_t)1 << file->header->chunk_log2;
+    struct large_read large = {
+        .file = file, .dst = dst, .offset = offset, .end = offset + size,
+        .part_size = chunk_size > PART_SIZE ? chunk_size : PART_SIZE,
+    };
+    size_t num_parts = (large.end - 1) / large.part_size - offset / large.part_size + 1;
+    zipfs_workers_run(zipfs_pool_workers(file->pool), num_parts, read_large_part, &large);
+    return large.error;
+}
+
 static ssize_t read_container(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset) {
     if (offset >= file->size)
         return 0;
     if (size > file->size - offset)
         size = file->size - offset;
-    int error = read_range(file, dst, size, offset);
+    int error = size >= LARGE_SIZE ? read_large(file, dst, size, offset) : read_range(file, dst, size, offset);
     return error ? error : (ssize_t)size;
 }
 

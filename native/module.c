@@ -147,6 +147,7 @@ static PyObject *py_tune_malloc(PyObject *module, PyObject *unused) {
     mallopt(M_MMAP_THRESHOLD, 32 << 20); /* the most that glibc takes */
     mallopt(M_TRIM_THRESHOLD, 64 << 20);
     mallopt(M_TOP_PAD, 1 << 20);
+    mallopt(M_ARENA_MAX, 1); /* threads take the buffer that was freed last, which is still in the processor's caches */
     Py_RETURN_NONE;
 }
 

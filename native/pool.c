@@ -14,12 +14,13 @@ struct zipfs_pool {
     struct zipfs_seat *seats;
     struct zipfs_buffer *buffers; /* free ones, last used first */
     unsigned num_buffers;
+    struct zipfs_workers *workers;
 };
 
 enum zipfs_status zipfs_pool_create(unsigned jobs, struct zipfs_pool **pool_ret) {
     struct zipfs_pool *pool = calloc(1, sizeof *pool);
     struct zipfs_seat *seats = calloc(jobs, sizeof *seats);
-    if (!pool || !seats) {
+    if (!pool || !seats || zipfs_workers_create(jobs - 1, &pool->workers) != ZIPFS_OK) {
         free(pool);
         free(seats);
         return ZIPFS_NO_MEMORY;
@@ -40,6 +41,7 @@ static void free_buffer(struct zipfs_buffer *buffer) {
 void zipfs_pool_free(struct zipfs_pool *pool) {
     if (!pool)
         return;
+    zipfs_workers_free(pool->workers);
     for (unsigned i = 0; i < pool->jobs; i++)
         zipfs_codec_free(pool->seats[i].codec);
     while (pool->buffers) {
@@ -142,4 +144,8 @@ void zipfs_pool_give_buffer(struct zipfs_pool *pool, struct zipfs_buffer *buffer
     pthread_mutex_unlock(&pool->lock);
     if (!keep)
         free_buffer(buffer);
+}
+
+struct zipfs_workers *zipfs_pool_workers(struct zipfs_pool *pool) {
+    return pool->workers;
 }

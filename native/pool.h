@@ -2,6 +2,7 @@
 #ifndef ZIPFS_POOL_H
 #define ZIPFS_POOL_H
 
+#include "workers.h"
 #include "zipfs.h"
 
 struct zipfs_pool;
@@ -30,5 +31,8 @@ struct zipfs_buffer {
 };
 enum zipfs_status zipfs_pool_take_buffer(struct zipfs_pool *pool, size_t size, struct zipfs_buffer **buffer_ret);
 void zipfs_pool_give_buffer(struct zipfs_pool *pool, struct zipfs_buffer *buffer);
+
+/* The threads for large requests, jobs - 1 of them. */
+struct zipfs_workers *zipfs_pool_workers(struct zipfs_pool *pool);
 
 #endif

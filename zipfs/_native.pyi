@@ -93,7 +93,7 @@ def log_to_fd(fd: int) -> None:
 
 def log(line: str | bytes) -> None: ...
 def tune_malloc() -> None:
-    """For a daemon: keep freed reply buffers of up to 64 MiB on the heap instead of mapping each anew (page faults cost more than decoding)."""
+    """For a daemon: keep freed reply buffers of up to 32 MiB on the heap instead of mapping each anew (page faults cost more than decoding)."""
 
 def zstd_compress(data: Buffer) -> bytes:
     """One frame in the form of docs/format.md section 4.2 (coding ZSTD), level 3."""

@@ -1,0 +1,120 @@
+/* Worker threads: every part once, several callers at once, no workers at all, after a fork. And large reads through them. */
+#include <pthread.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "sample.h"
+#include "workers.h"
+
+enum { NUM_PARTS = 500, NUM_CALLERS = 6 };
+
+static void count_part(void *context, size_t index) {
+    _Atomic unsigned char *done = context;
+    usleep(index % 50 == 0 ? 200 : 0);
+    done[index]++;
+}
+
+static void run_all(struct zipfs_workers *workers) {
+    static _Thread_local _Atomic unsigned char done[NUM_PARTS];
+    memset((void *)done, 0, sizeof done);
+    zipfs_workers_run(workers, NUM_PARTS, count_part, (void *)done);
+    for (size_t i = 0; i < NUM_PARTS; i++)
+        CHECK_EQUAL(done[i], 1);
+}
+
+static void *caller(void *workers) {
+    for (int i = 0; i < 5; i++)
+        run_all(workers);
+    return NULL;
+}
+
+static void test_parts(unsigned max_threads) {
+    struct zipfs_workers *workers;
+    CHECK_EQUAL(zipfs_workers_create(max_threads, &workers), ZIPFS_OK);
+    zipfs_workers_run(workers, 0, count_part, NULL);
+    pthread_t threads[NUM_CALLERS];
+    for (int i = 0; i < NUM_CALLERS; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, caller, workers), 0);
+    for (int i = 0; i < NUM_CALLERS; i++)
+        pthread_join(threads[i], NULL);
+    zipfs_workers_free(workers);
+}
+
+/* Two parts that wait for each other end only when two threads run them. */
+static void meet(void *context, size_t index) {
+    (void)index;
+    pthread_barrier_wait(context);
+}
+
+static void test_parts_run_at_once(void) {
+    struct zipfs_workers *workers;
+    pthread_barrier_t barrier;
+    pthread_barrier_init(&barrier, NULL, 2);
+    CHECK_EQUAL(zipfs_workers_create(1, &workers), ZIPFS_OK);
+    alarm(20);
+    zipfs_workers_run(workers, 2, meet, &barrier);
+    alarm(0);
+    zipfs_workers_free(workers);
+    pthread_barrier_destroy(&barrier);
+}
+
+/* A child has no workers and starts its own. (ThreadSanitizer does not support that.) */
+static void test_fork(void) {
+#ifndef __SANITIZE_THREAD__
+    struct zipfs_workers *workers;
+    CHECK_EQUAL(zipfs_workers_create(2, &workers), ZIPFS_OK);
+    for (int i = 0; i < 20; i++) {
+        run_all(workers);
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            alarm(20);
+            run_all(workers);
+            zipfs_workers_free(workers);
+            _exit(0);
+        }
+        int status;
+        CHECK_EQUAL(waitpid(child, &status, 0), child);
+        CHECK_EQUAL(status, 0);
+    }
+    run_all(workers);
+    zipfs_workers_free(workers);
+#endif
+}
+
+static void test_large_reads(uint32_t chunk_log2) {
+    struct sample sample;
+    struct zipfs_cache *cache;
+    struct zipfs_file *file;
+    uint64_t state = chunk_log2;
+    sample_make(&sample, (9 << 20) + 4321, chunk_log2, 4);
+    uint8_t *dst = malloc(sample.plain_size + 1);
+    CHECK(dst);
+    CHECK_EQUAL(zipfs_cache_create(8 << 20, 3, &cache), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_file_open(cache, sample_fd(sample.bytes, sample.size), "sample", false, &file), ZIPFS_OK);
+    for (int i = 0; i < 30; i++) {
+        size_t offset = i ? random_below(&state, sample.plain_size - (3 << 20)) : 0, rest = sample.plain_size - offset;
+        size_t size = i ? (2 << 20) + random_below(&state, 7 << 20) : sample.plain_size, want = size < rest ? size : rest;
+        memset(dst, 0x5a, sample.plain_size + 1);
+        CHECK_EQUAL(zipfs_file_pread(file, dst, size, offset), want);
+        CHECK(memcmp(dst, sample.plain + offset, want) == 0);
+        CHECK_EQUAL(dst[want], 0x5a);
+    }
+    zipfs_file_unref(file);
+    zipfs_cache_free(cache);
+    free(dst);
+    sample_free(&sample);
+}
+
+int main(void) {
+    test_parts(0);
+    test_parts(3);
+    test_parts_run_at_once();
+    test_fork();
+    test_large_reads(16);
+    test_large_reads(18);
+    test_large_reads(22);
+    return 0;
+}
