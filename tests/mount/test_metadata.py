@@ -6,7 +6,7 @@ import stat
 import subprocess
 
 import pytest
-from conftest import bf16_bytes, put
+from conftest import bf16_bytes, eventually, mounting, put
 
 SIZE = 300_000
 ODD_NAMES = [
@@ -47,17 +47,18 @@ def test_attributes_of_other_things(mounted, source):
     (source / "folder").mkdir(mode=0o750)
     (source / "passed").write_bytes(b"x")
     (source / "empty").touch()
+    (source / "sparse").touch()
+    os.truncate(source / "sparse", 10_000)
     path = mounted(source).path
     assert stat.S_IMODE(os.stat(path / "folder").st_mode) == 0o750
     assert os.stat(path / "passed").st_size == 1
     assert os.stat(path / "passed").st_blocks >= 1
+    assert os.stat(path / "sparse").st_blocks == 1  # or tools take it for a hole
     assert os.stat(path / "empty").st_blocks == 0
     assert os.stat(path).st_ino == os.stat(source).st_ino
 
 
 def test_inode_numbers_survive_a_remount(driver, tmp_path, source, weights):
-    from conftest import mounting
-
     seen = []
     for _ in range(2):
         with mounting(driver, tmp_path, source) as mount:
@@ -99,8 +100,6 @@ def test_a_plain_file_wins_over_its_container(mounted, source, weights):
     assert os.listdir(path) == ["weights"]
     assert (path / "weights").read_bytes() == b"plain"
     os.remove(source / "weights")
-    from conftest import eventually
-
     assert eventually(lambda: os.stat(path / "weights").st_size == SIZE)
 
 
