@@ -3,6 +3,8 @@
 import ctypes
 import errno
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -194,3 +196,47 @@ def test_closing_under_readers(container, plain):
         thread.join(10)
         assert not thread.is_alive()
     assert not failures
+
+
+MEMORY_SCRIPT = """
+import os, random, sys, threading
+from zipfs import _native
+
+def status_mib(key):
+    with open("/proc/self/status") as lines:
+        return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
+
+path, budget, tuned = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+if tuned:
+    _native.tune_malloc()
+cache = _native.Cache(budget, 2)
+files = [_native.File(cache, os.open(path, os.O_RDONLY), "x") for _ in range(8)]
+before = status_mib("VmRSS")
+
+def read(seed):
+    random_source, buffer = random.Random(seed), memoryview(bytearray(1 << 20))
+    for _ in range(200):
+        file, size = random_source.choice(files), random_source.choice((4096, 131072, 1 << 20))
+        file.pread_into(buffer[:size], random_source.randrange(file.size - size))
+
+threads = [threading.Thread(target=read, args=(seed,)) for seed in range(10)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert cache.stats()["cache_evictions"] > 0 or budget == 0
+print(status_mib("VmHWM") - before - budget / 2**20)
+"""
+
+
+@pytest.mark.parametrize("tuned", [0, 1])
+@pytest.mark.parametrize("budget", [0, 16 << 20])
+def test_memory_stays_near_the_budget(rng, tmp_path, budget, tuned):
+    """Ten threads, eight files of 16 MiB, requests of all sizes: at most 64 MiB above the budget."""
+    source, path = tmp_path / "x.bin", tmp_path / "x.bin.zipfs"
+    source.write_bytes(weights(rng, "BF16", 8 << 20))
+    zipfs.compress(source, path)
+    command = [sys.executable, "-c", MEMORY_SCRIPT, str(path), str(budget), str(tuned)]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert outcome.returncode == 0, outcome.stderr
+    assert float(outcome.stdout) < 64
