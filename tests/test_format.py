@@ -119,6 +119,7 @@ HEADER_CASES: list[Case] = [
     ("level 3", lambda: small().header(level=3), "BAD_HEADER"),
     ("level 255", lambda: small().header(level=255), "BAD_HEADER"),
     ("reserved", lambda: small().header(reserved=1), "RESERVED_NOT_ZERO"),
+    ("reserved, last byte", lambda: small().header(reserved=1 << 63), "RESERVED_NOT_ZERO"),
     ("reserved at the end", lambda: small().header(reserved2=1 << 63), "RESERVED_NOT_ZERO"),
     ("sha256 said to be unknown", lambda: small().header(flags=0), "RESERVED_NOT_ZERO"),
 ]
@@ -128,7 +129,8 @@ SECTION_CASES: list[Case] = [
     ("two sections", lambda: small().header(num_sections=2), "BAD_SECTIONS"),
     ("seven sections", lambda: small().header(num_sections=7), "BAD_SECTIONS"),
     ("65535 sections", lambda: small().header(num_sections=65535), "BAD_SECTIONS"),
-    ("entry beyond num_sections", lambda: small().section(5, size=1), "RESERVED_NOT_ZERO"),
+    ("entry after num_sections", lambda: small().section(4, kind=1), "RESERVED_NOT_ZERO"),
+    ("last entry", lambda: small().section(5, size=1 << 63), "RESERVED_NOT_ZERO"),
     ("section flags", lambda: small().section(3, flags=3), "RESERVED_NOT_ZERO"),
     ("section reserved", lambda: small().section(1, reserved=1), "RESERVED_NOT_ZERO"),
     ("payloads and pages exchanged", lambda: swap_kinds(small(), 0, 1), "BAD_SECTIONS"),
@@ -155,6 +157,7 @@ SECTION_CASES: list[Case] = [
     ("last section too long", lambda: small().section(3, size=small().sections[3].size + 1), "BAD_SECTIONS"),
     ("size near 2^64", lambda: small().section(3, size=(1 << 64) - 1), "BAD_SECTIONS"),
     ("offset and size wrap", lambda: small().section(0, size=(1 << 64) - 8).section(1, offset=248), "BAD_SECTIONS"),
+    ("sizes that wrap to the end", lambda: wrapped_sizes(), "BAD_SECTIONS"),
     ("pages too long", lambda: Forged([ZERO, LAST], pad={2: bytes(32)}), "BAD_SECTIONS"),
     ("pages too short", lambda: small().header(plain_size=4 * CHUNK), "BAD_SECTIONS"),
     ("no pages for an empty file", lambda: Forged([], pad={2: bytes(32)}), "BAD_SECTIONS"),
@@ -177,7 +180,8 @@ INDEX_CASES: list[Case] = [
     ("num_entries of a full page", lambda: paged().page(0, num_entries=126), "BAD_PAGE"),
     ("num_entries of the last page", lambda: paged().page(1, num_entries=127), "BAD_PAGE"),
     ("no entries", lambda: small().page(0, num_entries=0), "BAD_PAGE"),
-    ("page reserved", lambda: small().page(0, reserved=bytes(11) + b"\1"), "RESERVED_NOT_ZERO"),
+    ("page reserved", lambda: small().page(0, reserved=b"\1" + bytes(11)), "RESERVED_NOT_ZERO"),
+    ("page reserved, last byte", lambda: small().page(0, reserved=bytes(11) + b"\1"), "RESERVED_NOT_ZERO"),
     ("first offset of a page", lambda: small().entry(0, offset=257), "BAD_PAGE"),
     ("offset beyond the end before", lambda: small().entry(1, offset=small().entry_fields(1)["offset"] + 1), "BAD_PAGE"),
     ("offset before the end before", lambda: small().entry(1, offset=256), "BAD_PAGE"),
@@ -192,7 +196,8 @@ INDEX_CASES: list[Case] = [
     ("stored chunk too short", lambda: small().entry(0, kind=0), "BAD_PAGE"),
     ("stored chunk too long", lambda: Forged([Chunk(b"abc", 0, b"ab")]), "BAD_PAGE"),
     ("runs as long as the chunk", lambda: Forged([Chunk(bytes(CHUNK), 1, bytes(CHUNK))]), "BAD_PAGE"),
-    ("entry reserved", lambda: small().entry(2, reserved=b"\0\0\1"), "RESERVED_NOT_ZERO"),
+    ("entry reserved", lambda: small().entry(2, reserved=b"\1\0\0"), "RESERVED_NOT_ZERO"),
+    ("entry reserved, last byte", lambda: small().entry(2, reserved=b"\0\0\1"), "RESERVED_NOT_ZERO"),
     ("payload damaged", lambda: unsealed(small(), 256), "CHUNK_CHECKSUM"),
     ("payloads exchanged", lambda: swap_payloads(small()), "CHUNK_CHECKSUM"),
     ("plain_hash", lambda: small().entry(1, plain_hash=0), "PLAIN_CHECKSUM"),
@@ -206,6 +211,13 @@ def root_short() -> Forged:
     size = forged.sections[3].size
     forged.section(2, size=forged.sections[2].size - 8)
     return forged.section(3, offset=forged.sections[3].offset - 8, size=size + 8)
+
+
+def wrapped_sizes() -> Forged:
+    """A section of 2^64 - 8 bytes and one that begins 8 bytes before it: contiguous, and right at the end, modulo 2^64."""
+    forged = Forged([LAST], tables=[(UNKNOWN, bytes(16)), (UNKNOWN, b"")])
+    forged.section(3, size=(1 << 64) - 8)
+    return forged.section(4, offset=forged.sections[3].offset - 8, size=24)
 
 
 @pytest.mark.parametrize(("make", "status"), [pytest.param(*case[1:], id=case[0]) for case in HEADER_CASES + SECTION_CASES + INDEX_CASES])
@@ -236,6 +248,13 @@ def test_accepts(make):
     container, plain = forged.seal(), b"".join(chunk.plain for chunk in forged.chunks)
     assert reference_verdict(container) == plain
     assert native_verdict(container) == plain
+
+
+def test_header_write():
+    """The C writer of headers makes the bytes that the hand encoder makes."""
+    for forged in (small(), paged(), empty()):
+        header = forged.seal()[:256]
+        assert _native.header_write(_native.header_parse(header, len(forged.data))) == header
 
 
 def test_sha256_of_another_file():

@@ -24,6 +24,7 @@ from forge import (
     zstd_frame,
     zstd_plane,
 )
+from reference_chunk import decode_zstd, parse_runs
 
 from zipfs import _native
 
@@ -131,8 +132,11 @@ RUN_CASES = {
     "payload ends in a run": (lambda: cut(coded(ZEROS), 16), "BAD_RUNS"),
     "payload ends a byte early": (lambda: cut(coded(ZEROS), len(coded(ZEROS).payload) - 1), "BAD_RUNS"),
     "bytes after the runs": (lambda: coded(ZEROS, extra=b"\0"), "BAD_RUNS"),
-    "reserved of the payload": (lambda: coded(ZEROS, reserved=b"\0\0\1"), "RESERVED_NOT_ZERO"),
-    "reserved of a record": (lambda: record(reserved=1 << 15), "RESERVED_NOT_ZERO"),
+    "reserved byte 0 of the payload": (lambda: coded(ZEROS, reserved=b"\1\0\0"), "RESERVED_NOT_ZERO"),
+    "reserved byte 1 of the payload": (lambda: coded(ZEROS, reserved=b"\0\1\0"), "RESERVED_NOT_ZERO"),
+    "reserved byte 2 of the payload": (lambda: coded(ZEROS, reserved=b"\0\0\1"), "RESERVED_NOT_ZERO"),
+    "reserved byte 0 of a record": (lambda: record(reserved=1), "RESERVED_NOT_ZERO"),
+    "reserved byte 1 of a record": (lambda: record(reserved=1 << 15), "RESERVED_NOT_ZERO"),
     "layout 10": (lambda: record(layout=10), "UNKNOWN_LAYOUT"),
     "layout 239": (lambda: record(layout=239), "UNKNOWN_LAYOUT"),
     "layout 255": (lambda: record(layout=255), "UNKNOWN_LAYOUT"),
@@ -156,7 +160,9 @@ RUN_CASES = {
     "planes below the run": (lambda: plane(Plane(RAW, TEXT, stored_size=999)), "BAD_RUNS"),
     "plane near 2^32": (lambda: plane(Plane(RAW, TEXT, stored_size=(1 << 32) - 1)), "BAD_RUNS"),
     "plane sizes wrap": (lambda: plane([Plane(RAW, TEXT, (1 << 32) - 2), Plane(RAW, b"", 1002)], BF16, TEXT), "BAD_RUNS"),
-    "reserved of a plane": (lambda: plane(Plane(RAW, TEXT, reserved=b"\1\0\0")), "RESERVED_NOT_ZERO"),
+    "reserved of a plane, byte 0": (lambda: plane(Plane(RAW, TEXT, reserved=b"\1\0\0")), "RESERVED_NOT_ZERO"),
+    "reserved of a plane, byte 1": (lambda: plane(Plane(RAW, TEXT, reserved=b"\0\1\0")), "RESERVED_NOT_ZERO"),
+    "reserved of a plane, byte 2": (lambda: plane(Plane(RAW, TEXT, reserved=b"\0\0\1")), "RESERVED_NOT_ZERO"),
 }
 
 
@@ -228,7 +234,8 @@ RANS_CASES = {
     "no symbols": (lambda: spoilt(num_symbols=0), "BAD_RANS"),
     "65 symbols": (lambda: spoilt(freq=[4] * 63 + [2, 2], value=list(range(65))), "BAD_RANS"),
     "has_escape 2": (lambda: with_escape(has_escape=2), "BAD_RANS"),
-    "reserved of the header": (lambda: spoilt(reserved=1), "RESERVED_NOT_ZERO"),
+    "reserved byte 0": (lambda: spoilt(reserved=1), "RESERVED_NOT_ZERO"),
+    "reserved byte 1": (lambda: spoilt(reserved=1 << 8), "RESERVED_NOT_ZERO"),
     "coded_size above the plane": (lambda: spoilt(coded_size=len(rans(SYMBOLS).coded) + 1), "BAD_PLANE"),
     "coded_size below the plane": (lambda: spoilt(coded_size=len(rans(SYMBOLS).coded) - 1), "BAD_PLANE"),
     "coded_size near 2^32": (lambda: spoilt(coded_size=(1 << 32) - 1), "BAD_PLANE"),
@@ -308,3 +315,26 @@ def test_decode_into_another_size():
     for size in (len(chunk.plain) - 1, len(chunk.plain) + 1):
         with pytest.raises(_native.FormatError, check=lambda error: error.status == "BAD_RUNS"):
             _native.Codec(16).decode(chunk.payload, 3, entry, bytearray(size))
+
+
+@pytest.mark.parametrize("name", RUN_CASES)
+def test_chunk_runs(name):
+    """The list of runs, for `info`, checks counts, layouts and sums; the inside of a run is left to the decoder."""
+    make, status = RUN_CASES[name]
+    chunk = make()
+    try:
+        found = _native.chunk_runs(chunk.payload, len(chunk.plain))
+    except _native.FormatError as error:
+        assert error.status == status
+    else:
+        assert name.startswith(("phase", "run", "plane", "reserved of a plane"))
+        assert sum(plain_size for _, _, plain_size, _ in found) == len(chunk.plain)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 65_791, 65_792, 3 << 20, 9 << 20])
+def test_zstd_form(size):
+    """Frames of C are in the form of the text at any size (libzstd leaves Single_Segment_flag out of large ones by itself)."""
+    data = bytes(i % 251 for i in range(1009)) * (size // 1009 + 1)
+    frame = _native.zstd_compress(data[:size])
+    assert _native.zstd_decompress(frame, size) == data[:size]
+    assert decode_zstd(frame, size) == data[:size]

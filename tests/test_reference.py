@@ -5,6 +5,7 @@ import pytest
 from both import native_decode
 from forge import (
     Chunk,
+    CodedRun,
     Forged,
     Plane,
     coded,
@@ -189,3 +190,30 @@ def test_chunk_sizes(chunk_log2):
     values = np.arange(size // 2, dtype="<u2") % 251
     planes = [const_plane(0), zstd_plane(values.astype(np.uint8))]
     check(coded(run(7, values.tobytes(), planes)), coded(ZEROS), chunk_log2=chunk_log2)
+
+
+def random_run(rng: np.random.Generator) -> CodedRun:
+    """Any layout, phase, length and coding that fits; data from constant to noise."""
+    layout = int(rng.integers(len(LAYOUTS)))
+    _, width, _, fields = LAYOUTS[layout]
+    phase = int(rng.integers(width))
+    size = phase + width + int(rng.integers(rng.choice([1, 200, 3000])))
+    plain = rng.integers(0, rng.choice([1, 2, 17, 256]), size).astype(np.uint8).tobytes()
+    n = (size - phase) // width
+    planes = []
+    for bits, values in zip(fields, split_fields(layout, plain[phase : phase + n * width]), strict=True):
+        possible = [RAW, RANS] + [ZSTD] * (bits == 8) + [CONST] * bool(np.all(values == values[0]))
+        planes.append(int(rng.choice(possible)))
+    return run(layout, plain, planes, phase)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_runs(seed):
+    rng = np.random.default_rng([SEED, seed])
+    chunks = []
+    for _ in range(3):
+        runs = [random_run(rng) for _ in range(int(rng.integers(1, 12)))]
+        zeros = run(0, bytes(FULL - sum(len(piece.plain) for piece in runs)), [CONST])
+        pieces = [runs[i] for i in rng.permutation(len(runs))] + [zeros]
+        chunks.append(coded(*pieces[::-1] if seed % 2 else pieces))
+    check(*chunks)

@@ -1,0 +1,130 @@
+"""Makes the golden containers of tests/golden: `python tests/make_golden.py`, from the repository's root.
+
+They are never made again: every later version must decode these very bytes. So it refuses to overwrite; a new kind of container gets a new name.
+Each is at most 20 KiB. SHA256SUMS there holds the SHA-256 of each plain file.
+"""
+
+import hashlib
+import pathlib
+import struct
+import sys
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+from forge import CONST, RANS, RAW, ZSTD, Forged, SegmentRecord, coded, rans, run, segment_section, stored
+from reference import decode
+from reference_chunk import LAYOUTS
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+MAX_SIZE = 20 << 10
+CHUNK = 1 << 16
+ZEROS = coded(run(0, bytes(CHUNK), [CONST]))
+
+
+def elements(layout: int, n: int, rng: np.random.Generator) -> bytes:
+    """Random bits with a narrow top byte, as exponents have it."""
+    width = LAYOUTS[layout].width
+    data = rng.integers(0, 256, (n, width)).astype(np.uint8)
+    data[:, -1] = 0x3C + np.minimum(rng.geometric(0.5, n), 7)
+    return data.tobytes()
+
+
+def every_layout() -> bytes:
+    """One run of each layout with RANS on its first field, odd phases, and a table with a name that is not ASCII."""
+    rng = np.random.default_rng(1)
+    runs, records, offset = [], [], 0
+    for layout, (name, width, _, fields) in LAYOUTS.items():
+        plain = bytes(range(width - 1)) + elements(layout, 150, rng)
+        runs.append(run(layout, plain, [RANS] + [RAW] * (len(fields) - 1), phase=width - 1))
+        records.append(SegmentRecord(offset + width - 1, 150 * width, f"\N{GREEK SMALL LETTER LAMDA}.{name}".encode(), name.encode(), (150,)))
+        offset += len(plain)
+    return Forged([coded(*runs, run(0, bytes(30_000), [CONST]))], tables=[(4, segment_section(records))]).seal()
+
+
+def every_coding() -> bytes:
+    """RAW, CONST, RANS with and without an escape, ZSTD; fields of 3 to 8 bits; tails; 64 runs in the second chunk; a stored chunk."""
+    rng = np.random.default_rng(2)
+    skewed = np.minimum(rng.geometric(0.3, 1500), 255).astype(np.uint8)
+    small = np.minimum(skewed, 7)
+    first = coded(
+        run(0, skewed.tobytes(), [rans(skewed, ([150, 60, 30, 16], [1, 2, 3, 0], 1)).plane()]),
+        run(0, skewed.tobytes(), [ZSTD]),
+        run(5, small.tobytes(), [CONST, RANS]),
+        run(6, skewed.tobytes(), [RANS, RAW]),
+        run(2, elements(2, 400, rng) + b"t", [RANS, RAW, ZSTD]),
+        run(0, bytes(CHUNK - 4 * 1500 - 801), [CONST]),
+    )
+    second = coded(*[run(0, bytes([i]) * 1024, [CONST]) for i in range(64)])
+    return Forged([first, second, stored(rng.bytes(2001))]).seal()
+
+
+def two_pages() -> bytes:
+    return Forged([ZEROS] * 128 + [stored(b"the end")]).seal()
+
+
+def empty() -> bytes:
+    return Forged([]).seal()
+
+
+def chunks_of_4_mib() -> bytes:
+    values = np.minimum(np.random.default_rng(3).geometric(0.9999, 1 << 21), 3)
+    large = coded(run(7, values.astype("<u2").tobytes(), [CONST, RANS]))
+    return Forged([large, stored(b"x")], chunk_log2=22).seal()
+
+
+def unknown_parts() -> bytes:
+    """What version 1 must step over: optional features, optional sections, an unknown SHA-256."""
+    forged = Forged([stored(b"plain")], tables=[(77, b"?" * 9), (4, segment_section([])), (99, b"")])
+    return forged.header(optional_features=(1 << 64) - 1, zstd_version=(1 << 32) - 1, flags=0, sha256=bytes(32), level=2).seal()
+
+
+def written(plain: bytes, name: str, level: str) -> bytes:
+    """What the writer of the day makes of a file."""
+    import zipfs
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder, name)
+        source.write_bytes(plain)
+        zipfs.compress(source, f"{source}.zipfs", level=level)
+        return pathlib.Path(f"{source}.zipfs").read_bytes()
+
+
+def written_safetensors() -> bytes:
+    rng = np.random.default_rng(4)
+    weights = (rng.normal(0, 0.02, 6000).astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    head = b'{"w":{"dtype":"BF16","shape":[60,100],"data_offsets":[0,12000]},"z":{"dtype":"F32","shape":[500],"data_offsets":[12000,14000]}}'
+    return written(struct.pack("<Q", len(head)) + head + weights + bytes(2000), "model.safetensors", "default")
+
+
+def written_guess() -> bytes:
+    rng = np.random.default_rng(5)
+    text = b"".join(b"line %d of a text file\n" % i for i in range(600))
+    return written(text + rng.normal(0, 0.02, 4001).astype("<f4").tobytes()[1:] + bytes(100_000), "data.bin", "max")
+
+
+CONTAINERS: dict[str, Callable[[], bytes]] = {
+    make.__name__: make
+    for make in (every_layout, every_coding, two_pages, empty, chunks_of_4_mib, unknown_parts, written_safetensors, written_guess)
+}
+
+
+def main() -> int:
+    GOLDEN.mkdir(exist_ok=True)
+    sums = GOLDEN / "SHA256SUMS"
+    for name, make in CONTAINERS.items():
+        path = GOLDEN / f"{name}.zipfs"
+        if path.exists():
+            print(f"{path}: is there already and stays as it is", file=sys.stderr)
+            continue
+        container = make()
+        assert len(container) <= MAX_SIZE, f"{name}: {len(container)} bytes"
+        digest = hashlib.sha256(decode(container)).hexdigest()
+        path.write_bytes(container)
+        with sums.open("a") as file:
+            file.write(f"{digest}  {name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
