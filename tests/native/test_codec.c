@@ -1,0 +1,280 @@
+/* Chunks through the encoder and back, on every kernel: equal payloads, equal bytes, no byte touched beyond any buffer. */
+#include <string.h>
+#include <sys/mman.h>
+
+#include "check.h"
+#include "codec.h"
+#include "common.h"
+#include "cpu.h"
+#include "guarded.h"
+
+enum { CHUNK_LOG2 = 16, CHUNK = 1 << CHUNK_LOG2 };
+
+static uint64_t seed;
+static struct zipfs_codec *codec;
+static const struct zipfs_kernels *usable[2];
+static size_t num_usable;
+static struct guarded src_memory, dst_memory, payload_memory;
+
+/* ---- data ---- */
+
+enum data { WEIGHTS, NOISE, ZEROS, SPARSE, TEXT, SPECIALS, MIXED, NUM_DATA };
+
+/* A float of the layout whose exponent falls off like that of trained weights. */
+static uint64_t weight(const struct zipfs_layout_info *info, uint64_t *state) {
+    uint64_t y = random_u64(state);
+    if (!info->exponent_bits)
+        return y & 0xffff & y >> 20; /* small integers */
+    unsigned below = 8u * info->width - info->exponent_bits; /* sign and mantissa */
+    uint64_t bias = (UINT64_C(1) << (info->exponent_bits - 1)) - 1, drop = (uint64_t)__builtin_ctzll(random_u64(state) | 1 << 20);
+    uint64_t exponent = bias > drop ? bias - drop : 0;
+    return zipfs_layout_unrotate(info, exponent << below | (y & ((UINT64_C(1) << below) - 1)));
+}
+
+static void fill(uint8_t *dst, size_t size, enum data data, uint32_t layout, uint64_t *state) {
+    static const char text[] = "{\"weight_map\": {\"model.layers.0.mlp.up_proj.weight\": \"model-00001-of-00004.safetensors\"}} ";
+    const struct zipfs_layout_info *info = zipfs_layout_info(layout);
+    for (size_t i = 0; i < size; i++) {
+        uint64_t x = random_u64(state);
+        switch (data) {
+        case NOISE: dst[i] = (uint8_t)x; break;
+        case ZEROS: dst[i] = 0; break;
+        case SPARSE: dst[i] = x % 50 ? 0 : (uint8_t)(x >> 32); break;
+        case TEXT: dst[i] = (uint8_t)text[(i + x % 7 % 2) % (sizeof text - 1)]; break;
+        case SPECIALS: dst[i] = x >> 16 & 1 ? 0xff : (uint8_t)(x % 3 * 0x7f); break; /* NaN, infinity, subnormal */
+        default: break;
+        }
+    }
+    for (size_t i = 0; data == WEIGHTS && i + info->width <= size; i += info->width) {
+        uint64_t x = weight(info, state);
+        memcpy(dst + i, &x, info->width);
+    }
+    for (size_t i = 0; data == MIXED && i < size; i += 5000)
+        fill(dst + i, zipfs_min(5000, size - i), (enum data)(random_u64(state) % MIXED), layout, state);
+}
+
+/* ---- one chunk on all kernels ---- */
+
+struct encoded {
+    struct zipfs_entry entry;
+    uint8_t bytes[CHUNK];
+};
+
+static void encode(const uint8_t *src, size_t size, uint64_t number, enum zipfs_level level, const struct zipfs_segment *segments,
+                   size_t num_segments, bool upper, struct encoded *encoded) {
+    uint8_t *dst = guarded_at(&payload_memory, size, upper);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, level, number, src, size, segments, num_segments, dst, size, &encoded->entry), ZIPFS_OK);
+    CHECK(encoded->entry.stored_size <= size);
+    CHECK((encoded->entry.kind == ZIPFS_KIND_STORED) == (encoded->entry.stored_size == size));
+    memcpy(encoded->bytes, dst, encoded->entry.stored_size);
+}
+
+static void decode(const struct encoded *encoded, uint64_t number, const uint8_t *plain, size_t size, bool upper) {
+    uint8_t *payload = guarded_at(&payload_memory, encoded->entry.stored_size, upper);
+    uint8_t *dst = guarded_at(&dst_memory, size, upper);
+    memcpy(payload, encoded->bytes, encoded->entry.stored_size);
+    memset(dst, 0xa5, size);
+    CHECK_EQUAL(zipfs_decode_chunk(codec, number, &encoded->entry, payload, dst, size), ZIPFS_OK);
+    CHECK(!memcmp(dst, plain, size));
+}
+
+/* Encodes plain on every kernel, demands one payload, and decodes it on every kernel. Returns its size. */
+static size_t round_trip(const uint8_t *plain, size_t size, uint64_t number, enum zipfs_level level,
+                         const struct zipfs_segment *segments, size_t num_segments) {
+    static struct encoded encoded[2];
+    for (size_t k = 0; k < num_usable; k++) {
+        bool upper = (size + k) % 2;
+        uint8_t *src = guarded_at(&src_memory, size, upper);
+        memcpy(src, plain, size);
+        CHECK_EQUAL(mprotect(src_memory.map, src_memory.capacity, PROT_READ), 0);
+        codec->kernels = usable[k];
+        encode(src, size, number, level, segments, num_segments, upper, &encoded[k]);
+        CHECK_EQUAL(mprotect(src_memory.map, src_memory.capacity, PROT_READ | PROT_WRITE), 0);
+        CHECK_EQUAL(encoded[k].entry.stored_size, encoded[0].entry.stored_size);
+        CHECK(encoded[k].entry.stored_hash == encoded[0].entry.stored_hash);
+        CHECK(encoded[k].entry.plain_hash == zipfs_hash_scalar(plain, size, 0));
+        CHECK(!memcmp(encoded[k].bytes, encoded[0].bytes, encoded[0].entry.stored_size));
+    }
+    for (size_t k = 0; k < num_usable; k++) {
+        codec->kernels = usable[k];
+        decode(&encoded[0], number, plain, size, false);
+        decode(&encoded[0], number, plain, size, true);
+    }
+    return encoded[0].entry.stored_size;
+}
+
+/* ---- tests ---- */
+
+static void test_layouts_phases_lengths(void) {
+    static const size_t lengths[] = {1, 2, 3, 7, 8, 9, 63, 64, 127, 129, 255, 257, 1023, 1024, 1025, 4099, 8192, 20001, CHUNK - 1, CHUNK};
+    static uint8_t plain[CHUNK];
+    uint64_t state = seed;
+    for (uint32_t layout = 0; layout < ZIPFS_NUM_LAYOUTS; layout++)
+        for (uint32_t phase = 0; phase < zipfs_layout_info(layout)->width; phase++)
+            for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+                size_t size = lengths[i];
+                enum data data = (enum data)((i + phase + layout) % NUM_DATA);
+                fill(plain, size, i % 2 ? WEIGHTS : data, layout, &state);
+                /* The segment begins in the chunk before, so that its elements are at this phase here. */
+                struct zipfs_segment segment = {CHUNK + phase - zipfs_layout_info(layout)->width, CHUNK, layout};
+                round_trip(plain, size, 1, ZIPFS_LEVEL_DEFAULT, &segment, 1);
+            }
+}
+
+static void test_all_data_and_levels(void) {
+    static uint8_t plain[CHUNK];
+    uint64_t state = seed + 1;
+    for (int data = 0; data < NUM_DATA; data++)
+        for (uint32_t layout = 0; layout <= ZIPFS_NUM_LAYOUTS; layout++)
+            for (int level = ZIPFS_LEVEL_FAST; level <= ZIPFS_LEVEL_MAX; level++) {
+                size_t size = level == ZIPFS_LEVEL_MAX ? CHUNK / 4 : CHUNK - random_below(&state, 10);
+                uint32_t known = layout < ZIPFS_NUM_LAYOUTS ? layout : (uint32_t)ZIPFS_GUESS;
+                fill(plain, size, (enum data)data, layout % ZIPFS_NUM_LAYOUTS, &state);
+                struct zipfs_segment segment = {0, size, known};
+                size_t stored = round_trip(plain, size, 0, (enum zipfs_level)level, &segment, 1);
+                if (data == ZEROS)
+                    CHECK(stored <= 4 + 12 + 8 * 9 + 9 + 7);
+                if (data == NOISE)
+                    CHECK_EQUAL(stored, size);
+            }
+}
+
+/* Many tensors of odd sizes, gaps between them: at most 64 runs, and every byte comes back. */
+static void test_many_segments(void) {
+    static uint8_t plain[CHUNK];
+    static struct zipfs_segment segments[4000];
+    static struct encoded encoded;
+    uint64_t state = seed + 2;
+    for (size_t mean = 4; mean < 40000; mean *= 3) {
+        size_t count = 0;
+        for (uint64_t at = 0; at < 3 * CHUNK && count < 4000; count++) {
+            uint64_t gap = random_below(&state, 3) ? 0 : random_below(&state, mean);
+            segments[count] = (struct zipfs_segment){at + gap, random_below(&state, 2 * mean), (uint32_t)random_below(&state, ZIPFS_NUM_LAYOUTS)};
+            at = segments[count].offset + segments[count].size;
+        }
+        fill(plain, CHUNK, MIXED, ZIPFS_F32, &state);
+        round_trip(plain, CHUNK, 1, ZIPFS_LEVEL_DEFAULT, segments, count);
+        fill(plain, CHUNK, WEIGHTS, ZIPFS_BF16, &state);
+        round_trip(plain, CHUNK, 1, ZIPFS_LEVEL_DEFAULT, segments, count);
+        encode(plain, CHUNK, 1, ZIPFS_LEVEL_DEFAULT, segments, count, true, &encoded);
+        struct zipfs_run runs[ZIPFS_MAX_RUNS];
+        size_t num_runs;
+        if (encoded.entry.kind == ZIPFS_KIND_RUNS)
+            CHECK_EQUAL(zipfs_chunk_runs(encoded.bytes, encoded.entry.stored_size, CHUNK, runs, &num_runs), ZIPFS_OK);
+    }
+}
+
+static void test_arguments(void) {
+    static uint8_t plain[CHUNK], dst[CHUNK];
+    struct zipfs_entry entry;
+    struct zipfs_codec *none;
+    struct zipfs_segment overlap[] = {{0, 100, ZIPFS_BF16}, {50, 100, ZIPFS_BF16}}, unknown = {0, 100, 77};
+    struct zipfs_segment beyond = {UINT64_MAX - 5, 100, ZIPFS_BF16}, huge = {10, UINT64_MAX - 5, ZIPFS_BF16};
+    CHECK_EQUAL(zipfs_codec_create(15, &none), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_codec_create(23, &none), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 0, NULL, 0, dst, CHUNK, &entry), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, CHUNK + 1, NULL, 0, dst, CHUNK, &entry), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, UINT64_MAX, plain, 10, NULL, 0, dst, CHUNK, &entry), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 10, NULL, 0, dst, 9, &entry), ZIPFS_NO_SPACE);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, (enum zipfs_level)3, 0, plain, 10, NULL, 0, dst, 10, &entry), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, overlap, 2, dst, 400, &entry), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &unknown, 1, dst, 400, &entry), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &beyond, 1, dst, 400, &entry), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &huge, 1, dst, 400, &entry), ZIPFS_BAD_ARGUMENT);
+}
+
+/* Every loop of a kernel against the portable one, at lengths around its vectors. */
+static void test_loops(void) {
+    static uint8_t values[1000], packed[2][1000], out[2][8000], planes[2][ZIPFS_MAX_FIELDS][1000];
+    uint64_t state = seed + 3;
+    const struct zipfs_kernels *a = &zipfs_kernels_scalar;
+    for (size_t k = 0; k < num_usable; k++)
+        for (size_t n = 0; n < 300; n++) {
+            for (unsigned bits = 1; bits <= 6; bits++) {
+                for (size_t i = 0; i < n; i++)
+                    values[i] = (uint8_t)(random_u64(&state) & ((1u << bits) - 1));
+                memset(packed, 0x5a, sizeof packed);
+                a->pack(values, bits, packed[0], n);
+                usable[k]->pack(values, bits, packed[1], n);
+                CHECK(!memcmp(packed[0], packed[1], sizeof packed[0]));
+                memset(out, 0x5a, sizeof out);
+                usable[k]->unpack(packed[0], bits, out[1], n);
+                CHECK(!memcmp(out[1], values, n) && out[1][n] == 0x5a);
+            }
+            for (uint32_t layout = 1; layout < ZIPFS_NUM_LAYOUTS; layout++) {
+                const struct zipfs_layout_info *info = zipfs_layout_info(layout);
+                uint8_t *fields[2][ZIPFS_MAX_FIELDS];
+                fill(out[0], n * info->width, NOISE, layout, &state);
+                memset(planes, 0, sizeof planes);
+                for (unsigned f = 0; f < info->num_fields; f++)
+                    fields[0][f] = planes[0][f], fields[1][f] = planes[1][f];
+                a->split[layout](out[0], fields[0], n);
+                usable[k]->split[layout](out[0], fields[1], n);
+                CHECK(!memcmp(planes[0], planes[1], sizeof planes[0]));
+                memset(out[1], 0x5a, sizeof out[1]);
+                usable[k]->merge[layout]((const uint8_t *const *)fields[0], out[1], n);
+                CHECK(!memcmp(out[0], out[1], n * info->width) && out[1][n * info->width] == 0x5a);
+            }
+        }
+}
+
+/* Fields as docs/format.md section 4.1 cuts them, worked out bit by bit. */
+static void test_fields(void) {
+    uint64_t state = seed + 4;
+    for (uint32_t layout = 1; layout < ZIPFS_NUM_LAYOUTS; layout++) {
+        const struct zipfs_layout_info *info = zipfs_layout_info(layout);
+        uint8_t planes[ZIPFS_MAX_FIELDS][1], *fields[ZIPFS_MAX_FIELDS];
+        for (unsigned f = 0; f < info->num_fields; f++)
+            fields[f] = planes[f];
+        for (unsigned round = 0; round < 100; round++) {
+            uint64_t x = random_u64(&state) >> (64 - 8 * info->width), y = zipfs_layout_rotate(info, x);
+            unsigned position = 8u * info->width;
+            CHECK(zipfs_layout_unrotate(info, y) == x);
+            zipfs_kernels_scalar.split[layout]((const uint8_t *)&x, fields, 1);
+            for (unsigned f = 0; f < info->num_fields; f++) {
+                position -= info->bits[f];
+                CHECK_EQUAL(planes[f][0], y >> position & ((1u << info->bits[f]) - 1));
+            }
+            CHECK_EQUAL(position, 0);
+        }
+    }
+    CHECK(zipfs_layout_rotate(zipfs_layout_info(ZIPFS_BF16), 0xbf80) == 0x7f80); /* -1.0: exponent 7f, then the sign */
+}
+
+/* Coded size against the entropy of a skewed plane: the tables must be near what 8-bit probabilities allow. */
+static void test_ratio(void) {
+    static uint8_t plain[CHUNK];
+    uint64_t state = seed + 5;
+    struct zipfs_segment segment = {0, CHUNK, ZIPFS_BF16};
+    for (size_t i = 0; i < CHUNK; i += 2) { /* exponents of 1/2, 1/4, 1/8 ...: 2 bits each */
+        unsigned exponent = 120u - (unsigned)__builtin_ctzll(random_u64(&state)), rest = (unsigned)random_u64(&state);
+        zipfs_store16(plain + i, (uint16_t)((rest & 0x80) << 8 | exponent << 7 | (rest & 0x7f)));
+    }
+    size_t stored = round_trip(plain, CHUNK, 0, ZIPFS_LEVEL_DEFAULT, &segment, 1), ideal = CHUNK / 2 * 10 / 8;
+    CHECK(stored > ideal && stored < ideal + 450);
+}
+
+int main(void) {
+    const char *demand = getenv("ZIPFS_TEST_SEED");
+    seed = demand ? strtoull(demand, NULL, 0) : 2026;
+    printf("seed %llu\n", (unsigned long long)seed);
+    num_usable = zipfs_kernels_usable(usable);
+    for (size_t k = 0; k < num_usable; k++)
+        printf("kernel %s\n", usable[k]->name);
+    CHECK_EQUAL(zipfs_codec_create(CHUNK_LOG2, &codec), ZIPFS_OK);
+    guarded_make(&src_memory, CHUNK);
+    guarded_make(&dst_memory, CHUNK);
+    guarded_make(&payload_memory, CHUNK);
+    test_fields();
+    test_loops();
+    test_arguments();
+    test_ratio();
+    test_layouts_phases_lengths();
+    test_all_data_and_levels();
+    test_many_segments();
+    guarded_free(&src_memory);
+    guarded_free(&dst_memory);
+    guarded_free(&payload_memory);
+    zipfs_codec_free(codec);
+    return 0;
+}
