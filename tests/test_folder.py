@@ -9,7 +9,7 @@ import pytest
 from models import safetensors_bytes, weights
 
 import zipfs
-from zipfs import compressor, files, names
+from zipfs import compressor, names, output
 from zipfs.errors import FailuresError
 
 MTIME_NS = 1_600_000_000_123_456_789
@@ -249,8 +249,8 @@ def test_many_small_files_share_syncs(tmp_path, monkeypatch):
     for i in range(300):
         put(tmp_path / "src", f"{i}.json", b'{"key": 1}' * (50 + i))
     syncs = []
-    sync = files.sync_file_system
-    monkeypatch.setattr(files, "sync_file_system", lambda fd: syncs.append(fd) or sync(fd))
+    sync = output.sync_file_system
+    monkeypatch.setattr(output, "sync_file_system", lambda fd: syncs.append(fd) or sync(fd))
     zipfs.compress(tmp_path / "src", tmp_path / "dst")
     assert len(syncs) == 3
     zipfs.decompress(tmp_path / "dst", tmp_path / "back")

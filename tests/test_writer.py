@@ -12,9 +12,11 @@ from models import all_dtypes, safetensors_bytes, weights, write_safetensors
 from reference import decode as reference_decode
 
 import zipfs
-from zipfs import _native, files, names, writer
+from zipfs import _native, names, writer
 from zipfs.info import file_info
+from zipfs.output import Batch, Output
 from zipfs.pipeline import Pipeline, PipelinePool
+from zipfs.source import Source
 from zipfs.verify import verify
 
 CHUNK = 1 << 18
@@ -78,10 +80,10 @@ def test_other_chunk_sizes(rng, tmp_path, chunk_log2):
     (tmp_path / "x").write_bytes(data)
     with (
         Pipeline(2, chunk_log2) as pipeline,
-        files.Source(str(tmp_path / "x")) as source,
-        files.Batch() as batch,
+        Source(str(tmp_path / "x")) as source,
+        Batch() as batch,
     ):
-        output = files.Output(str(tmp_path / "x.zipfs"), force=False)
+        output = Output(str(tmp_path / "x.zipfs"), force=False)
         sizes = writer.write_container(source, output, pipeline, 1)
         batch.add(output)
     assert sizes == (len(data), (tmp_path / "x.zipfs").stat().st_size)
@@ -93,8 +95,8 @@ def test_other_chunk_sizes(rng, tmp_path, chunk_log2):
 def test_index_of_many_pages(rng, tmp_path):
     data = rng.bytes(1000) * 40_000
     (tmp_path / "x").write_bytes(data)
-    with Pipeline(2, 16) as pipeline, files.Source(str(tmp_path / "x")) as source, files.Batch() as batch:
-        output = files.Output(str(tmp_path / "x.zipfs"), force=False)
+    with Pipeline(2, 16) as pipeline, Source(str(tmp_path / "x")) as source, Batch() as batch:
+        output = Output(str(tmp_path / "x.zipfs"), force=False)
         writer.write_container(source, output, pipeline, 0)
         batch.add(output)
     with open(tmp_path / "x.zipfs", "rb") as file, _native.Reader(file.fileno()) as reader:
@@ -164,6 +166,31 @@ def test_failed_write_leaves_nothing(rng, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["x"]
 
 
+def test_failed_sync_publishes_nothing(tmp_path, monkeypatch):
+    """After a failed fsync the kernel forgets what it lost: a second one would not fail."""
+    plain = tmp_path / "x"
+    plain.write_bytes(bytes(100_000))
+    calls = []
+
+    def fail(fd):
+        calls.append(fd)
+        if len(calls) == 1:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        zipfs.compress(plain, tmp_path / "x.zipfs")
+    assert caught.value.filename == str(tmp_path / "x.zipfs")
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_missing_target_folder_is_named(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    with pytest.raises(FileNotFoundError) as caught:
+        zipfs.compress(tmp_path / "x", tmp_path / "no/x.zipfs")
+    assert caught.value.filename == str(tmp_path / "no/x.zipfs")
+
+
 def test_bytes_that_rot_before_the_rename_are_found(rng, tmp_path, monkeypatch):
     plain = tmp_path / "x"
     plain.write_bytes(contents(rng, "BF16", 1 << 20))
@@ -215,7 +242,7 @@ def test_damage_is_never_decompressed(rng, tmp_path):
 
 
 def forged(container, change) -> bytes:
-    """The container of one page with its page's bytes and header fields passed through `change`, all checksums right."""
+    """The container of one page, its page and header fields passed through `change`, all checksums right."""
     data = container.read_bytes()
     fields = _native.header_parse(data[:256], len(data))
     start, size = fields["pages_offset"], fields["pages_size"]

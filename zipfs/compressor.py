@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection
 
 from zipfs import _native, names
 from zipfs.errors import UsageError, ZipfsError, naming
-from zipfs.files import Batch, Output, Source, copy_file, discarding
 from zipfs.folder import Summary, mirror
 from zipfs.names import show
+from zipfs.output import Batch, Output, copy_file, discarding
 from zipfs.pipeline import Pipeline
 from zipfs.sampling import sample
+from zipfs.source import Source
 from zipfs.writer import HEADER_SIZE, MIN_SAVING, Sizes, largest_worthwhile, level_number, write_container
 
 LARGE = 512 << 20

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection
 from zipfs import _native, names
 from zipfs.chunks import decoded_blocks
 from zipfs.errors import FormatError, UsageError, ZipfsError, naming
-from zipfs.files import Batch, Output, Source, copy_file, discarding
 from zipfs.folder import Summary, mirror
 from zipfs.names import show
+from zipfs.output import Batch, Output, copy_file, discarding
 from zipfs.pipeline import PipelinePool
+from zipfs.source import Source
 
 Progress = Callable[[int], None]
 

@@ -6,12 +6,12 @@ from typing import Any
 from zipfs import _native
 from zipfs.compressor import must_wrap
 from zipfs.errors import ZipfsError, naming
-from zipfs.files import Source
 from zipfs.folder import regular_files
 from zipfs.index import index_size
 from zipfs.info import ratio, total
 from zipfs.pipeline import CHUNK_LOG2
 from zipfs.sampling import sample
+from zipfs.source import Source
 from zipfs.writer import HEADER_SIZE, largest_worthwhile, level_number
 
 

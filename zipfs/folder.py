@@ -1,7 +1,7 @@
 """Mirrors a folder: every file goes through a converter, everything else keeps its place.
 
 Symlinks stay symlinks, empty folders stay, mtime and mode are kept. FIFOs, sockets and devices are left out and noted.
-One failure does not stop the others. Names get visible only when their bytes are on disk (files.Batch).
+One failure does not stop the others. Names get visible only when their bytes are on disk (output.Batch).
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 from zipfs import names
 from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsError
-from zipfs.files import Batch, remove_leftover
 from zipfs.names import show
+from zipfs.output import Batch, remove_leftover
 
 
 class Summary(NamedTuple):

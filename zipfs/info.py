@@ -5,8 +5,8 @@ from typing import Any
 
 from zipfs import _native, segments
 from zipfs.errors import FormatError, ZipfsError, naming
-from zipfs.files import Source
 from zipfs.folder import regular_files
+from zipfs.source import Source
 
 
 def info(path: str) -> tuple[dict[str, Any], list[Exception]]:

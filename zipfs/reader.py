@@ -7,7 +7,7 @@ import os
 
 from zipfs import _native
 from zipfs.errors import CorruptError, naming
-from zipfs.files import Source
+from zipfs.source import Source
 
 CACHE_SIZE = 64 << 20
 """Bytes of decoded chunks that all files of the process keep together."""

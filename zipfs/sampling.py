@@ -1,10 +1,10 @@
 """Tries chunks spread over a file, to learn what compressing all of it would save. Writes nothing."""
 
 from zipfs import _native
-from zipfs.files import Source
 from zipfs.layout import detect
 from zipfs.pipeline import CHUNK_LOG2
 from zipfs.segments import SegmentMap
+from zipfs.source import Source
 
 SAMPLE_CHUNKS = 64
 """Chunks of a file that are tried: 16 MiB."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from zipfs import _native
 from zipfs.chunks import decoded_blocks
 from zipfs.errors import CorruptError, FormatError, ZipfsError, naming
-from zipfs.files import Source
 from zipfs.folder import regular_files
 from zipfs.pipeline import PipelinePool
+from zipfs.source import Source
 
 Failure = FormatError | OSError | ZipfsError
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from zipfs import _native, segments
 from zipfs.errors import UsageError, naming
-from zipfs.files import Output, Source
 from zipfs.index import MAX_ROOT, IndexWriter, index_size, root_size
 from zipfs.layout import detect
 from zipfs.names import show
+from zipfs.output import Output
 from zipfs.pipeline import Pipeline, Slot
+from zipfs.source import Source
 
 LEVELS = {"fast": 0, "default": 1, "max": 2}
 HEADER_SIZE = 256

@@ -1,5 +1,6 @@
-"""Source files that must not change while they are read, and outputs that get their name only when they are whole and
-on disk.
+"""Outputs, which get their name only when they are whole and on disk.
+
+Temporary file beside the target, sync, rename, sync of the folder.
 """
 
 import contextlib
@@ -11,72 +12,14 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from zipfs import names
-from zipfs.errors import FormatError, OutputExistsError, SourceChangedError, UsageError, ZipfsError
+from zipfs.errors import OutputExistsError, ZipfsError, naming
 from zipfs.names import show
+from zipfs.source import Source
 
 WRITE_BACK = 16 << 20
 """Bytes after which an output begins to go to disk, so that the last fsync finds little left to write."""
 
 SYNC_FILE_RANGE_WRITE = 2
-
-
-class Source:
-    """A regular file open for reading. A context manager.
-
-    follow: whether a symlink is followed (for paths that a user named, not for what a folder holds).
-    """
-
-    def __init__(self, path: str, follow: bool = True):
-        self.path = path
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-        self.fd = os.open(path, flags)
-        self.stat = os.fstat(self.fd)
-        if not stat.S_ISREG(self.stat.st_mode):
-            os.close(self.fd)
-            raise UsageError(f"{show(path)}: is no regular file")
-        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-
-    @property
-    def size(self) -> int:
-        return self.stat.st_size
-
-    def is_container(self) -> bool:
-        """Whether name and first bytes say so.
-
-        FormatError BAD_MAGIC for our suffix without our magic: compress leaves no such file, but damage may. Names too
-        long to be wrapped are passed over.
-        """
-        name = os.path.basename(self.path)
-        if not names.has_suffix(name):
-            return False
-        if names.has_magic(self.fd):
-            return True
-        if names.takes_suffix(name):
-            raise FormatError("BAD_MAGIC", f"is no container in spite of its suffix {names.SUFFIX}", self.path)
-        return False
-
-    def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fills `buffer` with the bytes from `offset`; SourceChangedError where the file ends before."""
-        done = 0
-        while done < len(buffer):
-            count = os.preadv(self.fd, [buffer[done:]], offset + done)
-            if count == 0:
-                raise self._changed()
-            done += count
-
-    def check_unchanged(self) -> None:
-        """SourceChangedError when the file is not the version any more that was opened."""
-        if _identity(os.fstat(self.fd)) != _identity(self.stat):
-            raise self._changed()
-
-    def _changed(self) -> SourceChangedError:
-        return SourceChangedError(f"{show(self.path)}: changed while it was read; run again when nothing writes to it")
-
-    def __enter__(self) -> "Source":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.fd)
 
 
 class Output:
@@ -96,8 +39,7 @@ class Output:
         self._temporary = os.path.join(self.directory, names.temporary_name(name))
         self._written_back = 0
         remove_leftover(self._temporary)
-        self.fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.fd = _create(self._temporary, path)
 
     def check_free(self) -> None:
         """OutputExistsError when a name is taken and not to be replaced."""
@@ -107,9 +49,10 @@ class Output:
 
     def write(self, buffer: memoryview | bytes, offset: int) -> None:
         view = memoryview(buffer)
-        while len(view):
-            count = os.pwrite(self.fd, view, offset)
-            view, offset = view[count:], offset + count
+        with naming(self.path):
+            while len(view):
+                count = os.pwrite(self.fd, view, offset)
+                view, offset = view[count:], offset + count
         if offset - self._written_back >= WRITE_BACK:
             start_write_back(self.fd, self._written_back, offset - self._written_back)
             self._written_back = offset
@@ -123,14 +66,21 @@ class Output:
         """Gives the file its name. It must be on disk; the caller syncs the folder."""
         self.check_free()
         os.rename(self._temporary, self.path)
-        os.close(self.fd)
+        self._close()
         if self.other is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.other)
 
     def discard(self) -> None:
-        os.unlink(self._temporary)
-        os.close(self.fd)
+        """Removes the file, unless it has its name already."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._temporary)
+        self._close()
+
+    def _close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 class Batch:
@@ -161,15 +111,22 @@ class Batch:
         self._directories.add(directory)
 
     def flush(self) -> None:
-        self._sync()
+        """Publishes what waits. After a sync that failed nobody knows what is on disk, so all of that is discarded."""
+        try:
+            self._sync()
+        except OSError as error:
+            error.filename = self._waiting[-1].path
+            self.failures.append(error)
+            self._discard_all()
         while self._waiting:
-            output = self._waiting.pop()
+            output = self._waiting[-1]
             try:
                 output.rename()
                 self.touched(output.directory)
             except (OSError, ZipfsError) as error:
                 output.discard()
                 self.failures.append(error)
+            self._waiting.pop()
         self._bytes = 0
         sync_directories(self._directories)
         self._directories.clear()
@@ -181,6 +138,10 @@ class Batch:
             for fd in {os.fstat(output.fd).st_dev: output.fd for output in self._waiting}.values():
                 sync_file_system(fd)
 
+    def _discard_all(self) -> None:
+        while self._waiting:
+            self._waiting.pop().discard()
+
     def __enter__(self) -> "Batch":
         return self
 
@@ -189,8 +150,7 @@ class Batch:
             if kind is None:
                 self.flush()
         finally:
-            for output in self._waiting:
-                output.discard()
+            self._discard_all()
 
 
 @contextlib.contextmanager
@@ -237,7 +197,7 @@ def remove_leftover(path: str) -> bool:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(path)
         return True
-    except BlockingIOError:
+    except OSError:
         return False
     finally:
         os.close(fd)
@@ -265,6 +225,18 @@ def sync_file_system(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
+def _create(temporary: str, path: str) -> int:
+    """Opens a new file, locked where the file system can: the lock tells other processes that it is in the making."""
+    try:
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        error.filename = path
+        raise
+    with contextlib.suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
 @functools.cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
@@ -278,7 +250,3 @@ def _is_alive(pid: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
-
-
-def _identity(st: os.stat_result) -> tuple[int, ...]:
-    return st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns

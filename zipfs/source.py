@@ -1,0 +1,71 @@
+"""Source files, which must not change while they are read."""
+
+import os
+import stat
+
+from zipfs import names
+from zipfs.errors import FormatError, SourceChangedError, UsageError
+from zipfs.names import show
+
+
+class Source:
+    """A regular file open for reading. A context manager.
+
+    follow: whether a symlink is followed (for paths that a user named, not for what a folder holds).
+    """
+
+    def __init__(self, path: str, follow: bool = True):
+        self.path = path
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+        self.fd = os.open(path, flags)
+        self.stat = os.fstat(self.fd)
+        if not stat.S_ISREG(self.stat.st_mode):
+            os.close(self.fd)
+            raise UsageError(f"{show(path)}: is no regular file")
+        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    @property
+    def size(self) -> int:
+        return self.stat.st_size
+
+    def is_container(self) -> bool:
+        """Whether name and first bytes say so.
+
+        FormatError BAD_MAGIC for our suffix without our magic: compress leaves no such file, but damage may. Names too
+        long to be wrapped are passed over.
+        """
+        name = os.path.basename(self.path)
+        if not names.has_suffix(name):
+            return False
+        if names.has_magic(self.fd):
+            return True
+        if names.takes_suffix(name):
+            raise FormatError("BAD_MAGIC", f"is no container in spite of its suffix {names.SUFFIX}", self.path)
+        return False
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fills `buffer` with the bytes from `offset`; SourceChangedError where the file ends before."""
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self.fd, [buffer[done:]], offset + done)
+            if count == 0:
+                raise self._changed()
+            done += count
+
+    def check_unchanged(self) -> None:
+        """SourceChangedError when the file is not the version any more that was opened."""
+        if _identity(os.fstat(self.fd)) != _identity(self.stat):
+            raise self._changed()
+
+    def _changed(self) -> SourceChangedError:
+        return SourceChangedError(f"{show(self.path)}: changed while it was read; run again when nothing writes to it")
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+def _identity(st: os.stat_result) -> tuple[int, ...]:
+    return st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
