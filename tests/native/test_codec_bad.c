@@ -1,0 +1,297 @@
+/* Hand-built chunk payloads: the worked example of docs/format.md section 5.1, and one broken stream per rule of sections 4 and 5,
+ * each with a right checksum, each told by its name on every kernel. */
+#include <string.h>
+
+#include "check.h"
+#include "codec.h"
+#include "common.h"
+#include "cpu.h"
+#include "guarded.h"
+
+enum { CHUNK_LOG2 = 16, PLAIN = 262, EXAMPLE = 296, PAYLOAD = 16 + EXAMPLE };
+
+static struct zipfs_codec *codec;
+static const struct zipfs_kernels *usable[2];
+static size_t num_usable;
+static struct guarded payload_memory, dst_memory;
+
+/* Decodes a payload of kind runs on one kernel; the payload ends where memory ends. */
+static enum zipfs_status decode_on(size_t kernel, const uint8_t *payload, size_t size, size_t plain_size, uint8_t **dst_ret) {
+    uint8_t *src = guarded_at(&payload_memory, size, true);
+    *dst_ret = guarded_at(&dst_memory, plain_size, true);
+    memcpy(src, payload, size);
+    memset(*dst_ret, 0xa5, plain_size);
+    codec->kernels = usable[kernel];
+    struct zipfs_entry entry = {(uint32_t)size, ZIPFS_KIND_RUNS, zipfs_hash(src, size, 7), 0};
+    return zipfs_decode_chunk(codec, 7, &entry, src, *dst_ret, plain_size);
+}
+
+static void expect(const uint8_t *payload, size_t size, size_t plain_size, enum zipfs_status expected, int line) {
+    for (size_t k = 0; k < num_usable; k++) {
+        uint8_t *dst;
+        enum zipfs_status status = decode_on(k, payload, size, plain_size, &dst);
+        if (status != expected) {
+            fprintf(stderr, "line %d on %s: %s, expected %s\n", line, usable[k]->name, zipfs_status_name(status),
+                    zipfs_status_name(expected));
+            exit(1);
+        }
+    }
+}
+
+#define EXPECT(payload, size, plain_size, status) expect(payload, size, plain_size, status, __LINE__)
+
+/* ---- the example: 130 elements BF16 around an escape, phase 1, a tail of one byte ---- */
+
+enum { /* offsets in the payload */
+    RUN = 4,
+    HEAD = 16,
+    PLANES = 18,
+    RANS = 34,
+    FREQ = RANS + 12,
+    VALUE = FREQ + 3,
+    STATES = VALUE + 3,
+    CODED = STATES + 256,
+    ESCAPES = CODED + 2,
+    LAST = ESCAPES + 1,
+};
+
+static void make_example(uint8_t payload[PAYLOAD], uint8_t plain[PLAIN]) {
+    static const uint8_t begin[] = {
+        1, 0, 0, 0, 1, 1, 0, 0, 6, 1, 0, 0, 40, 1, 0, 0, /* one run: BF16, phase 1, 262 bytes in 296 */
+        0xaa, 0xbb, 2, 0, 0, 0, 0x15, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0,
+        3, 1, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0xfe, 1, 1, 0x7f, 0x80, 0, 0xfe, 1, 3, 2,
+    };
+    static const uint8_t end[] = {2, 0, 0x70, 0x80};
+    memcpy(payload, begin, sizeof begin);
+    for (size_t i = 0; i < 126; i++)
+        zipfs_store16(payload + sizeof begin + 2 * i, 260);
+    memcpy(payload + PAYLOAD - sizeof end, end, sizeof end);
+    plain[0] = 0xaa;
+    for (size_t i = 0; i < 130; i++)
+        zipfs_store16(plain + 1 + 2 * i, i == 0 ? 0xc000 : i == 129 ? 0xb800 : 0xbf80);
+    plain[PLAIN - 1] = 0xbb;
+}
+
+/* The example and a run of 1000 zeros, without which the payload would be larger than its chunk. */
+enum { SIZE = PAYLOAD + 12 + 9, TOTAL = PLAIN + 1000, SHIFT = 12 /* of all behind the run table */ };
+
+static void make_base(uint8_t base[SIZE], uint8_t plain[TOTAL]) {
+    static const uint8_t record[] = {0, 0, 0, 0, 0xe8, 3, 0, 0, 9, 0, 0, 0}, zeros[] = {1, 0, 0, 0, 1, 0, 0, 0, 0};
+    uint8_t payload[PAYLOAD];
+    memset(plain, 0, TOTAL);
+    make_example(payload, plain);
+    memcpy(base, payload, HEAD);
+    base[0] = 2;
+    memcpy(base + HEAD, record, SHIFT);
+    memcpy(base + HEAD + SHIFT, payload + HEAD, EXAMPLE);
+    memcpy(base + HEAD + SHIFT + EXAMPLE, zeros, sizeof zeros);
+}
+
+static void test_example(void) {
+    uint8_t base[SIZE], plain[TOTAL], *dst;
+    make_base(base, plain);
+    for (size_t k = 0; k < num_usable; k++) {
+        CHECK_EQUAL(decode_on(k, base, SIZE, TOTAL, &dst), ZIPFS_OK);
+        CHECK(!memcmp(dst, plain, TOTAL));
+    }
+}
+
+/* ---- broken ones: one change each ---- */
+
+static void test_one_byte(void) {
+    static const struct { size_t offset; uint8_t value; enum zipfs_status status; } cases[] = {
+        {0, 0, ZIPFS_BAD_RUNS}, {0, 65, ZIPFS_BAD_RUNS}, {0, 1, ZIPFS_BAD_RUNS}, {1, 1, ZIPFS_RESERVED_NOT_ZERO},
+        {RUN, 10, ZIPFS_UNKNOWN_LAYOUT}, {RUN, 239, ZIPFS_UNKNOWN_LAYOUT}, {RUN, 240, ZIPFS_UNKNOWN_FEATURE}, {RUN, 241, ZIPFS_UNKNOWN_FEATURE},
+        {RUN + 1, 2, ZIPFS_BAD_RUNS}, {RUN + 1, 0, ZIPFS_BAD_RUNS}, {RUN + 2, 1, ZIPFS_RESERVED_NOT_ZERO}, {RUN + 3, 128, ZIPFS_RESERVED_NOT_ZERO},
+        {RUN + 4, 7, ZIPFS_BAD_RUNS}, {RUN + 7, 255, ZIPFS_BAD_RUNS}, {RUN + 8, 41, ZIPFS_BAD_RUNS}, {RUN + 11, 255, ZIPFS_BAD_RUNS},
+        {PLANES + SHIFT, 4, ZIPFS_UNKNOWN_CODING}, {PLANES + SHIFT, 255, ZIPFS_UNKNOWN_CODING}, {PLANES + SHIFT, 0, ZIPFS_BAD_PLANE},
+        {PLANES + SHIFT, 1, ZIPFS_BAD_PLANE}, {PLANES + SHIFT, 3, ZIPFS_BAD_ZSTD}, {PLANES + SHIFT + 1, 1, ZIPFS_RESERVED_NOT_ZERO},
+        {PLANES + SHIFT + 4, 0x16, ZIPFS_BAD_RUNS}, {PLANES + SHIFT + 7, 0xff, ZIPFS_BAD_RUNS}, {PLANES + SHIFT + 8, 2, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT, 1, ZIPFS_BAD_RANS}, {RANS + SHIFT, 0, ZIPFS_BAD_RANS}, {RANS + SHIFT, 65, ZIPFS_BAD_RANS}, {RANS + SHIFT, 4, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 1, 2, ZIPFS_BAD_RANS}, {RANS + SHIFT + 1, 0, ZIPFS_BAD_RANS}, {RANS + SHIFT + 2, 1, ZIPFS_RESERVED_NOT_ZERO},
+        {RANS + SHIFT + 4, 3, ZIPFS_BAD_PLANE}, {RANS + SHIFT + 7, 255, ZIPFS_BAD_PLANE}, {RANS + SHIFT + 8, 0, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 8, 131, ZIPFS_BAD_RANS}, {RANS + SHIFT + 11, 255, ZIPFS_BAD_RANS},
+        {FREQ + SHIFT, 0xff, ZIPFS_BAD_RANS}, {FREQ + SHIFT, 0xfd, ZIPFS_BAD_RANS}, {FREQ + SHIFT + 1, 0, ZIPFS_BAD_RANS},
+        {VALUE + SHIFT + 2, 1, ZIPFS_BAD_RANS}, {STATES + SHIFT + 1, 0, ZIPFS_BAD_RANS}, {STATES + SHIFT, 0xfd, ZIPFS_BAD_RANS},
+        {STATES + SHIFT + 1, 2, ZIPFS_BAD_RANS}, {STATES + SHIFT + 255, 3, ZIPFS_BAD_RANS}, {CODED + SHIFT, 3, ZIPFS_BAD_RANS},
+        {CODED + SHIFT + 1, 1, ZIPFS_BAD_RANS}, {VALUE + SHIFT, 0x11, ZIPFS_OK}, {ESCAPES + SHIFT, 0x11, ZIPFS_OK}, {HEAD + SHIFT, 0, ZIPFS_OK},
+    };
+    uint8_t base[SIZE], payload[SIZE], plain[TOTAL];
+    make_base(base, plain);
+    EXPECT(base, SIZE, TOTAL, ZIPFS_OK);
+    EXPECT(base, SIZE, TOTAL + 1, ZIPFS_BAD_RUNS);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        memcpy(payload, base, SIZE);
+        payload[cases[i].offset] = cases[i].value;
+        for (size_t k = 0; k < num_usable; k++) {
+            uint8_t *dst;
+            enum zipfs_status status = decode_on(k, payload, SIZE, TOTAL, &dst);
+            if (status != cases[i].status) {
+                fprintf(stderr, "byte %zu = %u on %s: %s, expected %s\n", cases[i].offset, cases[i].value, usable[k]->name,
+                        zipfs_status_name(status), zipfs_status_name(cases[i].status));
+                exit(1);
+            }
+        }
+    }
+}
+
+/* Every length of payload and every bit flipped: an error or a decoded chunk, never beyond the guard pages. */
+static void test_cut_and_flipped(void) {
+    uint8_t base[SIZE], payload[SIZE], plain[TOTAL], *dst;
+    make_base(base, plain);
+    for (size_t size = 1; size < SIZE; size++)
+        EXPECT(base, size, TOTAL, ZIPFS_BAD_RUNS);
+    for (size_t bit = 0; bit < 8 * SIZE; bit++) {
+        enum zipfs_status status[2];
+        memcpy(payload, base, SIZE);
+        payload[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        for (size_t k = 0; k < num_usable; k++)
+            status[k] = decode_on(k, payload, SIZE, TOTAL, &dst);
+        for (size_t k = 1; k < num_usable; k++)
+            CHECK_EQUAL(status[k], status[0]);
+    }
+}
+
+/* ---- single planes: one run of n elements and one plane of each coding under test ---- */
+
+struct builder {
+    uint8_t bytes[4096];
+    size_t size;
+};
+
+static void put(struct builder *b, const void *bytes, size_t size) {
+    memcpy(b->bytes + b->size, bytes, size);
+    b->size += size;
+}
+
+/* Begins a run of F16 with n elements whose plane 1 (3 bits) has this coding and data; planes 0 and 2 are CONST 0. */
+static void make_f16(struct builder *b, size_t n, uint8_t coding, const void *data, uint32_t data_size) {
+    uint8_t head[16] = {1, 0, 0, 0, ZIPFS_F16};
+    uint8_t records[24] = {ZIPFS_CONST, 0, 0, 0, 1, 0, 0, 0, coding, 0, 0, 0, 0, 0, 0, 0, ZIPFS_CONST, 0, 0, 0, 1};
+    zipfs_store32(head + 8, (uint32_t)(2 * n));
+    zipfs_store32(head + 12, 24 + 2 + data_size);
+    zipfs_store32(records + 12, data_size);
+    b->size = 0;
+    put(b, head, 16);
+    put(b, records, 24);
+    put(b, "", 1);
+    put(b, data, data_size);
+    put(b, "", 1);
+}
+
+static void test_planes(void) {
+    struct builder b;
+    uint8_t raw[100] = {0};
+    make_f16(&b, 101, ZIPFS_RAW, raw, 38); /* 303 bits */
+    EXPECT(b.bytes, b.size, 202, ZIPFS_OK);
+    raw[37] = 0x80; /* the one bit that is not in use */
+    make_f16(&b, 101, ZIPFS_RAW, raw, 38);
+    EXPECT(b.bytes, b.size, 202, ZIPFS_RESERVED_NOT_ZERO);
+    make_f16(&b, 101, ZIPFS_RAW, raw, 37);
+    EXPECT(b.bytes, b.size, 202, ZIPFS_BAD_PLANE);
+    make_f16(&b, 101, ZIPFS_CONST, "\x07", 1);
+    EXPECT(b.bytes, b.size, 202, ZIPFS_OK);
+    make_f16(&b, 101, ZIPFS_CONST, "\x08", 1); /* four bits */
+    EXPECT(b.bytes, b.size, 202, ZIPFS_BAD_PLANE);
+    make_f16(&b, 101, ZIPFS_CONST, "\x07\x07", 2);
+    EXPECT(b.bytes, b.size, 202, ZIPFS_BAD_PLANE);
+    make_f16(&b, 101, ZIPFS_ZSTD, raw, 30); /* not for fields of 3 bits */
+    EXPECT(b.bytes, b.size, 202, ZIPFS_BAD_ZSTD);
+    make_f16(&b, 101, ZIPFS_RANS, raw, 11); /* shorter than its header */
+    EXPECT(b.bytes, b.size, 202, ZIPFS_BAD_PLANE);
+}
+
+/* A good RANS plane of 400 values of 3 bits: 1, 2 and escaped 5s. */
+static uint32_t make_rans(uint8_t *plane, uint8_t *dst_values) {
+    static struct zipfs_rans_encoder encoder;
+    static uint8_t coded[600], escapes[400];
+    struct zipfs_rans_table table = {3, true, {128, 64, 64}, {0, 128, 192}, {1, 2, 0}};
+    uint64_t state = 5;
+    for (size_t i = 0; i < 400; i++)
+        dst_values[i] = "\1\1\2\5"[random_below(&state, 4)];
+    zipfs_rans_encoder_init(&encoder, &table);
+    encoder.coded = coded + sizeof coded;
+    encoder.escapes = escapes + sizeof escapes;
+    zipfs_kernels_scalar.rans_encode(&encoder, dst_values, 400);
+    size_t coded_size = (size_t)(coded + sizeof coded - encoder.coded), num_escapes = (size_t)(escapes + sizeof escapes - encoder.escapes);
+    size_t size = zipfs_rans_write_header(&encoder, coded_size, num_escapes, plane);
+    memcpy(plane + size, encoder.coded, coded_size);
+    memcpy(plane + size + coded_size, encoder.escapes, num_escapes);
+    return (uint32_t)(size + coded_size + num_escapes);
+}
+
+static void test_rans_plane(void) {
+    struct builder b;
+    uint8_t plane[1200], broken[1200], values[400], *dst;
+    uint32_t size = make_rans(plane, values), coded_size = zipfs_load32(plane + 4), num_escapes = zipfs_load32(plane + 8);
+    make_f16(&b, 400, ZIPFS_RANS, plane, size);
+    for (size_t k = 0; k < num_usable; k++) {
+        CHECK_EQUAL(decode_on(k, b.bytes, b.size, 800, &dst), ZIPFS_OK);
+        for (size_t i = 0; i < 400; i++)
+            CHECK_EQUAL(zipfs_load16(dst + 2 * i), (values[i] & 4) << 13 | (values[i] & 3) << 8);
+    }
+    memcpy(broken, plane, size);
+    broken[12 + 3] = 8; /* a value of four bits */
+    make_f16(&b, 400, ZIPFS_RANS, broken, size);
+    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
+    memcpy(broken, plane, size);
+    broken[size - 1] = 8; /* an escape value of four bits */
+    make_f16(&b, 400, ZIPFS_RANS, broken, size);
+    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
+    memcpy(broken, plane, size);
+    broken[size] = 5; /* an escape value that nobody takes */
+    zipfs_store32(broken + 8, num_escapes + 1);
+    make_f16(&b, 400, ZIPFS_RANS, broken, size + 1);
+    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
+    memcpy(broken, plane, size);
+    zipfs_store32(broken + 8, num_escapes - 1); /* one is missing */
+    make_f16(&b, 400, ZIPFS_RANS, broken, size - 1);
+    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
+    memcpy(broken, plane, size);
+    zipfs_store32(broken + 4, coded_size + 1); /* the first escape value becomes a coded byte that nobody takes */
+    zipfs_store32(broken + 8, num_escapes - 1);
+    make_f16(&b, 400, ZIPFS_RANS, broken, size);
+    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
+    memcpy(broken, plane, size);
+    zipfs_store32(broken + 4, coded_size - 1); /* the last coded byte becomes an escape value */
+    zipfs_store32(broken + 8, num_escapes + 1);
+    make_f16(&b, 400, ZIPFS_RANS, broken, size);
+    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
+}
+
+static void test_entry(void) {
+    uint8_t bytes[200] = {0}, dst[200];
+    struct zipfs_entry entry = {200, ZIPFS_KIND_STORED, zipfs_hash(bytes, 200, 3), 0};
+    CHECK_EQUAL(zipfs_decode_chunk(codec, 3, &entry, bytes, dst, 200), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_decode_chunk(codec, 4, &entry, bytes, dst, 200), ZIPFS_CHUNK_CHECKSUM);
+    CHECK_EQUAL(zipfs_decode_chunk(codec, 3, &entry, bytes, dst, 199), ZIPFS_BAD_PAGE);
+    CHECK_EQUAL(zipfs_decode_chunk(codec, 3, &entry, bytes, dst, 0), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_decode_chunk(codec, 3, &entry, bytes, dst, (1 << CHUNK_LOG2) + 1), ZIPFS_BAD_ARGUMENT);
+    entry.kind = 2;
+    CHECK_EQUAL(zipfs_decode_chunk(codec, 3, &entry, bytes, dst, 200), ZIPFS_BAD_PAGE);
+}
+
+static void test_names(void) {
+    for (unsigned i = 0; i < ZIPFS_NUM_STATUS; i++)
+        CHECK(strcmp(zipfs_status_name((enum zipfs_status)i), "UNKNOWN_STATUS"));
+    CHECK(!strcmp(zipfs_status_name(ZIPFS_BAD_RANS), "BAD_RANS"));
+    CHECK(!strcmp(zipfs_status_name(ZIPFS_NUM_STATUS), "UNKNOWN_STATUS"));
+}
+
+int main(void) {
+    num_usable = zipfs_kernels_usable(usable);
+    CHECK_EQUAL(zipfs_codec_create(CHUNK_LOG2, &codec), ZIPFS_OK);
+    guarded_make(&payload_memory, 1 << CHUNK_LOG2);
+    guarded_make(&dst_memory, 1 << CHUNK_LOG2);
+    test_names();
+    test_entry();
+    test_example();
+    test_one_byte();
+    test_cut_and_flipped();
+    test_planes();
+    test_rans_plane();
+    guarded_free(&payload_memory);
+    guarded_free(&dst_memory);
+    zipfs_codec_free(codec);
+    return 0;
+}
