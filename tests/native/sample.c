@@ -91,6 +91,36 @@ void sample_make(struct sample *sample, size_t plain_size, uint32_t chunk_log2, 
     sample->size = h->container_size;
 }
 
+void sample_make_zeros(struct sample *sample, uint64_t num_chunks, uint32_t chunk_log2) {
+    memset(sample, 0, sizeof *sample);
+    size_t chunk_size = (size_t)1 << chunk_log2;
+    struct zipfs_header *h = &sample->header;
+    h->plain_size = sample->plain_size = num_chunks << chunk_log2;
+    h->num_chunks = num_chunks;
+    h->chunk_log2 = chunk_log2;
+    uint8_t *zeros = calloc(1, chunk_size), *payload = malloc(chunk_size);
+    struct zipfs_entry entry, *entries = calloc(num_chunks, sizeof *entries);
+    struct zipfs_codec *codec;
+    CHECK(zeros && payload && entries);
+    CHECK_EQUAL(zipfs_codec_create(chunk_log2, &codec), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, zeros, chunk_size, NULL, 0, payload, chunk_size, &entry), ZIPFS_OK);
+    zipfs_codec_free(codec);
+    place_sections(h, num_chunks * entry.stored_size);
+    sample->bytes = calloc(1, h->container_size);
+    CHECK(sample->bytes);
+    for (uint64_t i = 0; i < num_chunks; i++) {
+        memcpy(sample->bytes + ZIPFS_HEADER_SIZE + i * entry.stored_size, payload, entry.stored_size);
+        entries[i] = entry;
+        entries[i].stored_hash = zipfs_hash(payload, entry.stored_size, i);
+    }
+    append_index(sample, entries);
+    free(entries);
+    free(payload);
+    free(zeros);
+    CHECK_EQUAL(zipfs_header_write(h, sample->bytes), ZIPFS_OK);
+    sample->size = h->container_size;
+}
+
 void sample_free(struct sample *sample) {
     free(sample->plain);
     free(sample->bytes);

@@ -132,6 +132,21 @@ static void test_least_recently_used_goes_first(void) {
     zipfs_cache_free(cache);
 }
 
+/* More chunks than the table has buckets: none is taken for another. */
+static void test_files_are_apart(void) {
+    enum { NUM_FILES = 20, CHUNKS_EACH = 10 };
+    struct zipfs_cache *cache = new_cache(NUM_FILES * CHUNKS_EACH * COST);
+    for (int round = 0; round < 2; round++)
+        for (uint64_t file = 1; file <= NUM_FILES; file++)
+            for (uint64_t number = 0; number < CHUNKS_EACH; number++)
+                CHECK_EQUAL(touch(cache, file, number), round == 0);
+    for (uint64_t file = 1; file <= NUM_FILES; file++) {
+        CHECK_EQUAL(stats_of(cache).cache_bytes, (NUM_FILES + 1 - file) * CHUNKS_EACH * COST);
+        zipfs_cache_drop_file(cache, file);
+    }
+    zipfs_cache_free(cache);
+}
+
 /* Too large for the budget: served while pinned, then gone. The same where pinned chunks fill the budget. */
 static void test_served_but_not_kept(void) {
     struct zipfs_cache *cache = new_cache(COST - 1);
@@ -236,6 +251,7 @@ int main(void) {
     test_single_flight(0);
     test_errors_are_not_kept();
     test_least_recently_used_goes_first();
+    test_files_are_apart();
     test_served_but_not_kept();
     test_storm();
     test_jobs();

@@ -249,6 +249,24 @@ static void test_small(void) {
     }
 }
 
+/* More pages than a reader keeps: those that share a slot take turns. */
+static void test_many_pages(void) {
+    enum { NUM_PAGES = 140 };
+    struct sample many;
+    struct zipfs_reader *reader;
+    sample_make_zeros(&many, NUM_PAGES * ZIPFS_PAGE_ENTRIES - 5, CHUNK_LOG2);
+    CHECK_EQUAL(zipfs_reader_open(sample_fd(many.bytes, many.size), &reader), ZIPFS_OK);
+    uint64_t state = 6, offset, stored_size = zipfs_load32(sample_entry(&many, 0) + 8);
+    struct zipfs_entry entry;
+    for (int i = 0; i < 1000; i++) {
+        uint64_t number = random_below(&state, many.header.num_chunks);
+        CHECK_EQUAL(zipfs_reader_entry(reader, number, &offset, &entry), ZIPFS_OK);
+        CHECK_EQUAL(offset, ZIPFS_HEADER_SIZE + number * stored_size);
+    }
+    zipfs_reader_free(reader);
+    sample_free(&many);
+}
+
 int main(void) {
     sample_make(&sample, ((size_t)NUM_CHUNKS << CHUNK_LOG2) - 12345, CHUNK_LOG2, 1);
     test_header_rules();
@@ -260,6 +278,7 @@ int main(void) {
     test_reader();
     test_reader_damage();
     test_small();
+    test_many_pages();
     sample_free(&sample);
     return 0;
 }

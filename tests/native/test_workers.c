@@ -1,4 +1,6 @@
 /* Worker threads: every part once, several callers at once, no workers at all, after a fork. And large reads through them. */
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -84,6 +86,21 @@ static void test_fork(void) {
 #endif
 }
 
+static void test_damage_in_a_large_read(struct sample *sample, struct zipfs_cache *cache, uint8_t *dst) {
+    struct zipfs_file *file;
+    int log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    zipfs_log_to_fd(log_fd);
+    sample->bytes[sample->header.pages_offset - 1] ^= 1; /* the last payload */
+    CHECK_EQUAL(zipfs_file_open(cache, sample_fd(sample->bytes, sample->size), "sample", false, &file), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_file_pread(file, dst, sample->plain_size, 0), -EIO);
+    size_t good = (sample->header.num_chunks - 1) << sample->header.chunk_log2;
+    CHECK_EQUAL(zipfs_file_pread(file, dst, good, 0), good);
+    CHECK(memcmp(dst, sample->plain, good) == 0);
+    zipfs_file_unref(file);
+    zipfs_log_to_fd(STDERR_FILENO);
+    close(log_fd);
+}
+
 static void test_large_reads(uint32_t chunk_log2) {
     struct sample sample;
     struct zipfs_cache *cache;
@@ -103,6 +120,7 @@ static void test_large_reads(uint32_t chunk_log2) {
         CHECK_EQUAL(dst[want], 0x5a);
     }
     zipfs_file_unref(file);
+    test_damage_in_a_large_read(&sample, cache, dst);
     zipfs_cache_free(cache);
     free(dst);
     sample_free(&sample);
