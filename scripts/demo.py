@@ -197,7 +197,7 @@ def main() -> None:
         except zipfs.ZipfsError as error:
             raise SystemExit(f"scripts/demo: {error}") from None
     header = ["file", "dtype", "plain size", "stored size", "saved %", "compress GB/s", "cold read GB/s, plain", "cold read GB/s, mount"]
-    print(f"\n{machine.headline(machine.describe())}\n")
+    print(f"`scripts/demo` on {machine.headline(machine.describe())}\n")
     print(table.markdown(header, map(row, [*files, total(files)])))
     print(f"\n{len(files)} files and {sum(file.num_tensors for file in files)} tensors: every byte equal through the mount.")
 

@@ -11,8 +11,8 @@ import struct
 import numpy as np
 
 from zipfs import _native
+from zipfs.pipeline import CHUNK_LOG2
 
-CHUNK_LOG2 = 18
 CHUNK_SIZE = 1 << CHUNK_LOG2
 LEVEL_DEFAULT = 1
 INDEX_PAGE_SIZE, INDEX_PAGE_ENTRIES = 4096, 127
