@@ -131,7 +131,7 @@ def _verify(paths: list[str], fast: bool, jobs: int | None) -> int:
                     damaged = any(isinstance(error, FormatError) for error in failures)
                     num_files += damaged or not failures
                     num_damaged += damaged
-                    code = max(code, _report(failures) if failures else 0, DAMAGE_EXIT_CODE if damaged else 0)
+                    code = max(code, _report(failures), DAMAGE_EXIT_CODE if damaged else 0)
     print(f"{num_files} containers checked, {num_damaged} damaged")
     return code
 

@@ -10,25 +10,26 @@ from zipfs.folder import regular_files
 from zipfs.pipeline import PipelinePool
 from zipfs.source import Source
 
-Failure = FormatError | OSError | ZipfsError
-
 
 def verify(
     path: str, pipelines: PipelinePool, *, fast: bool = False, progress: Callable[[int], None] = lambda size: None
-) -> Iterator[tuple[str, list[Failure]]]:
-    """Yields (path, what is wrong) of each container at `path`, a file or a folder; files that are no containers have
-    nothing to check.
+) -> Iterator[tuple[str, list[Exception]]]:
+    """Yields (path, what is wrong) of each container at `path`, a file or a folder.
 
+    Files that are no containers have nothing to check.
     fast: the stored checksums alone. Damage is a FormatError, and a CorruptError for each stretch of damaged chunks.
     """
-    unlisted: list[OSError] = []
+    unlisted: list[Exception] = []
     for file in regular_files(path, unlisted):
+        failures: list[Exception] = []
         try:
             with naming(file), Source(file, follow=file == path) as source:
-                if source.is_container():
-                    yield file, list(_damage(source, pipelines, fast, progress))
+                if not source.is_container():
+                    continue
+                failures.extend(_damage(source, pipelines, fast, progress))
         except (OSError, ZipfsError) as error:
-            yield file, [error]
+            failures.append(error)
+        yield file, failures
     for error in unlisted:
         yield error.filename, [error]
 
@@ -36,27 +37,26 @@ def verify(
 def _damage(
     source: Source, pipelines: PipelinePool, fast: bool, progress: Callable[[int], None]
 ) -> Iterator[FormatError]:
+    """Damaged stretches of chunks; when there are none, a wrong SHA-256."""
     with naming(source.path), _native.Reader(source.fd) as reader:
-        pipeline = pipelines.get(reader.header["chunk_log2"])
+        header = reader.header
+        pipeline = pipelines.get(header["chunk_log2"])
         sha256 = hashlib.sha256()
         stretch: CorruptError | None = None
-        whole = True
         with decoded_blocks(reader, source.path, pipeline, fast) as blocks:
             for _, (plain, damage) in blocks:
-                hashing = pipeline.aside(sha256.update, plain) if not fast and whole and not damage else None
                 for error in damage:
-                    if stretch is not None and (joined := _join(stretch, error)) is None:
+                    joined = stretch and _join(stretch, error)
+                    if stretch and not joined:
                         yield stretch
-                        joined = error
-                    stretch = error if stretch is None else joined
-                    whole = False
-                if hashing is not None:
-                    hashing.result()
+                    stretch = joined or error
+                if not fast and not stretch:
+                    sha256.update(plain)
                 progress(len(plain))
-        if stretch is not None:
+        if stretch:
             yield stretch
-    if whole and not fast and reader.header["sha256"] not in (None, sha256.digest()):
-        raise FormatError("PLAIN_CHECKSUM", "the SHA-256 of the decoded bytes is not the header's", source.path)
+        elif not fast and header["sha256"] not in (None, sha256.digest()):
+            yield FormatError("PLAIN_CHECKSUM", "the SHA-256 of the decoded bytes is not the header's", source.path)
 
 
 def _join(first: CorruptError, second: CorruptError) -> CorruptError | None:
