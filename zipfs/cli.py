@@ -264,7 +264,9 @@ def _add_mounts(commands) -> None:
     parser.add_argument("-f", dest="foreground", action="store_true", help="stay in the foreground, log to stderr")
     parser.add_argument("--cache-size", type=_size, metavar="SIZE", help="memory for decoded chunks, like 512M or 2G")
     _add_jobs(parser, "chunks decoded at one time")
-    parser.add_argument("-o", dest="options", action="append", default=[], metavar="OPT,…", help="mount options")
+    parser.add_argument(
+        "-o", dest="options", action="append", default=[], metavar="OPT,…", help="allow_other, noexec, readahead_kb=N"
+    )
     parser.add_argument("--driver", choices=["mfusepy", "fusepy"], help="FUSE binding (default: the best there is)")
     parser.add_argument("--log-file", metavar="FILE", help="log there (default: syslog, or stderr with -f)")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
