@@ -1,7 +1,8 @@
 """Builds containers by hand, field by field, from docs/format.md: any field can be wrong while every checksum is right.
 
-`Forged` is a container under construction, from chunks made by `stored` and `coded`. A run is coded as the caller says, plane by plane;
-RANS planes are encoded straight from section 5. Independent of the C encoder and its choices, so that golden files do not depend on them.
+`Forged` is a container under construction, from chunks made by `stored` and `coded`. A run is coded as the caller
+says, plane by plane (forge_plane.py). Independent of the C encoder and its choices, so that golden files do not
+depend on them.
 """
 
 import hashlib
@@ -9,146 +10,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-import zstandard
-from reference_chunk import CONST, LANES, LAYOUTS, RANS, RAW, RUNS, STORED, ZSTD, ceil_div, xxh3
-
-# ---- planes (sections 4.2 and 5) ---------------------------------------------------------------------------------
-
-
-class Plane(NamedTuple):
-    coding: int
-    data: bytes
-    stored_size: int | None = None
-    """Overrides len(data)."""
-    reserved: bytes = bytes(3)
-
-    def record(self) -> bytes:
-        size = len(self.data) if self.stored_size is None else self.stored_size
-        return struct.pack("<B3sI", self.coding, self.reserved, size)
-
-
-def split_fields(layout: int, elements: bytes) -> list[np.ndarray]:
-    """The fields of the elements, uint8 each, the most significant first."""
-    _, width, float_bits, fields = LAYOUTS[layout]
-    y = np.frombuffer(elements, f"<u{width}").astype(np.uint64)
-    if float_bits:
-        e, m = map(np.uint64, float_bits)
-        one = np.uint64(1)
-        sign, exponent, mantissa = y >> (e + m), y >> m & ((one << e) - one), y & ((one << m) - one)
-        y = exponent << (m + one) | sign << m | mantissa
-    planes = []
-    for bits in reversed(fields):
-        planes.append((y & np.uint64((1 << bits) - 1)).astype(np.uint8))
-        y = y >> np.uint64(bits)
-    return planes[::-1]
-
-
-def raw_plane(values: np.ndarray, bits: int) -> Plane:
-    columns = np.unpackbits(values[:, None], axis=1, bitorder="little")[:, :bits]
-    return Plane(RAW, np.packbits(columns.reshape(-1), bitorder="little").tobytes())
-
-
-def const_plane(value: int) -> Plane:
-    return Plane(CONST, bytes([value]))
-
-
-def zstd_plane(values: np.ndarray) -> Plane:
-    return Plane(ZSTD, zstd_frame(values.tobytes()))
-
-
-def zstd_frame(data: bytes, descriptor: int | None = None, content_size: int | None = None, width: int = 4) -> bytes:
-    """A compressed frame; with descriptor or content_size a frame of one raw block (at most 128 KiB) whose header says what the caller wants."""
-    if descriptor is None and content_size is None:
-        params = zstandard.ZstdCompressionParameters.from_level(3, source_size=len(data), window_log=27)
-        return zstandard.ZstdCompressor(compression_params=params).compress(data)
-    descriptor = 0xA0 if descriptor is None else descriptor
-    size = len(data) if content_size is None else content_size
-    block = (1 | len(data) << 3).to_bytes(3, "little")
-    return b"\x28\xb5\x2f\xfd" + bytes([descriptor]) + (size.to_bytes(width, "little") if width else b"") + block + data
-
-
-@dataclass
-class Rans:
-    """The parts of an RANS plane; those that are None follow from the others."""
-
-    freq: list[int]
-    value: list[int]
-    states: np.ndarray
-    coded: bytes = b""
-    escapes: bytes = b""
-    has_escape: int = 0
-    num_symbols: int | None = None
-    coded_size: int | None = None
-    num_escapes: int | None = None
-    reserved: int = 0
-
-    def pack(self) -> bytes:
-        k = len(self.freq) if self.num_symbols is None else self.num_symbols
-        coded_size = len(self.coded) if self.coded_size is None else self.coded_size
-        num_escapes = len(self.escapes) if self.num_escapes is None else self.num_escapes
-        head = struct.pack("<BBHII", k, self.has_escape, self.reserved, coded_size, num_escapes)
-        states = np.asarray(self.states, "<u2").tobytes()
-        return head + bytes(self.freq) + bytes(self.value) + states + self.coded + self.escapes
-
-    def plane(self) -> Plane:
-        return Plane(RANS, self.pack())
-
-
-def rans_encode(symbols: np.ndarray, freq: list[int]) -> tuple[np.ndarray, bytes]:
-    """Section 5, backwards; all lanes of a group at once. Returns states and coded bytes. The last group is filled up with symbol 0."""
-    lanes = np.zeros(ceil_div(len(symbols), LANES) * LANES, np.int64)
-    lanes[: len(symbols)] = symbols
-    freq = np.asarray(freq, np.int64)
-    start = np.cumsum(freq) - freq
-    x = np.full(LANES, 256, np.int64)
-    coded = []
-    for s in lanes.reshape(-1, LANES)[::-1]:
-        full = x >= 256 * freq[s]
-        coded.append((x[full] & 255).astype(np.uint8).tobytes())
-        x[full] >>= 8
-        x = 256 * (x // freq[s]) + x % freq[s] + start[s]
-    return x, b"".join(reversed(coded))
-
-
-def rans_model(values: np.ndarray, max_symbols: int = 64) -> tuple[list[int], list[int], int]:
-    """Returns (freq, value, has_escape): the commonest values, the rest as one escape, frequencies in proportion."""
-    counts = np.bincount(values, minlength=256)
-    order = [int(v) for v in np.argsort(-counts, kind="stable") if counts[v]]
-    has_escape = int(len(order) > max_symbols)
-    kept = order[: max_symbols - has_escape]
-    weights = [int(counts[v]) for v in kept]
-    if has_escape:
-        kept, weights = [*kept, 0], [*weights, len(values) - sum(weights)]
-    if len(kept) == 1:
-        kept, weights = [*kept, 0], [*weights, 0]
-    room = 256 - len(kept)
-    freq = [1 + room * weight // max(sum(weights), 1) for weight in weights]
-    freq[0] += 256 - sum(freq)
-    return freq, kept, has_escape
-
-
-def rans(values: np.ndarray, model: tuple[list[int], list[int], int] | None = None) -> Rans:
-    freq, value, has_escape = model or rans_model(values)
-    k = len(freq)
-    symbol_of = np.full(256, k - 1)
-    for symbol in reversed(range(k - has_escape)):
-        symbol_of[value[symbol]] = symbol
-    symbols = symbol_of[values]
-    escapes = values[symbols == k - 1].tobytes() if has_escape else b""
-    states, coded = rans_encode(symbols, freq)
-    return Rans(freq, value, states, coded, escapes, has_escape)
-
-
-def encode_plane(coding: int, values: np.ndarray, bits: int) -> Plane:
-    """CONST needs equal values, ZSTD 8 bits."""
-    if coding == RAW:
-        return raw_plane(values, bits)
-    if coding == CONST:
-        assert np.all(values == values[0])
-        return const_plane(int(values[0]))
-    return rans(values).plane() if coding == RANS else zstd_plane(values)
-
+from forge_plane import Plane, encode_plane, split_fields, zstd_frame
+from reference_chunk import LAYOUTS, RUNS, STORED, ceil_div, xxh3
 
 # ---- runs and payloads (section 4) -------------------------------------------------------------------------------
 
@@ -160,7 +23,9 @@ class CodedRun(NamedTuple):
 
 
 def run(layout: int, plain: bytes, planes: list[Plane | int], phase: int = 0, **record: int) -> CodedRun:
-    """Codes `plain` as one run. planes: one for each field, a coding or what stands there instead. record: fields to override."""
+    """Codes `plain` as one run. planes: one for each field, a coding or what stands there instead. record: fields to
+    override.
+    """
     width, fields = LAYOUTS[layout].width, LAYOUTS[layout].fields
     n = (len(plain) - phase) // width
     body = plain[phase : phase + n * width]
@@ -168,12 +33,23 @@ def run(layout: int, plain: bytes, planes: list[Plane | int], phase: int = 0, **
         p if isinstance(p, Plane) else encode_plane(p, values, bits)
         for p, values, bits in zip(planes, split_fields(layout, body), fields, strict=True)
     ]
-    payload = plain[:phase] + plain[phase + len(body) :] + b"".join(p.record() for p in coded) + b"".join(p.data for p in coded)
+    payload = (
+        plain[:phase]
+        + plain[phase + len(body) :]
+        + b"".join(p.record() for p in coded)
+        + b"".join(p.data for p in coded)
+    )
     return CodedRun(run_record(layout, phase, len(plain), len(payload), **record), payload, plain)
 
 
 def run_record(layout: int, phase: int, plain_size: int, stored_size: int, **override: int) -> bytes:
-    fields = {"layout": layout, "phase": phase, "reserved": 0, "plain_size": plain_size, "stored_size": stored_size} | override
+    fields = {
+        "layout": layout,
+        "phase": phase,
+        "reserved": 0,
+        "plain_size": plain_size,
+        "stored_size": stored_size,
+    } | override
     return struct.pack("<BBHII", *fields.values())
 
 
@@ -206,10 +82,14 @@ class SegmentRecord(NamedTuple):
 
     def pack(self) -> bytes:
         sizes = (self.offset, self.plain_size, self.stored_size, len(self.name), len(self.dtype), len(self.shape))
-        return struct.pack("<QQQHBB", *sizes) + self.name + self.dtype + struct.pack(f"<{len(self.shape)}Q", *self.shape)
+        return (
+            struct.pack("<QQQHBB", *sizes) + self.name + self.dtype + struct.pack(f"<{len(self.shape)}Q", *self.shape)
+        )
 
 
-def segment_section(records: list[SegmentRecord], num_segments: int | None = None, reserved: int = 0, extra: bytes = b"") -> bytes:
+def segment_section(
+    records: list[SegmentRecord], num_segments: int | None = None, reserved: int = 0, extra: bytes = b""
+) -> bytes:
     count = len(records) if num_segments is None else num_segments
     return sealed_table(struct.pack("<II", count, reserved) + b"".join(r.pack() for r in records) + extra)
 
@@ -223,15 +103,17 @@ def sealed_table(table: bytes, table_size: int | None = None, frame: bytes | Non
 # ---- header and index (sections 2 and 3) -------------------------------------------------------------------------
 
 HEADER_FIELDS = {
-    "magic": (0, "8s"), "version": (8, "H"), "header_size": (10, "H"), "flags": (12, "I"), "required_features": (16, "Q"),
-    "optional_features": (24, "Q"), "plain_size": (32, "Q"), "container_size": (40, "Q"), "chunk_log2": (48, "B"), "level": (49, "B"),
-    "num_sections": (50, "H"), "zstd_version": (52, "I"), "reserved": (56, "Q"), "sha256": (64, "32s"), "reserved2": (240, "Q"),
+    "magic": (0, "8s"), "version": (8, "H"), "header_size": (10, "H"), "flags": (12, "I"),
+    "required_features": (16, "Q"), "optional_features": (24, "Q"), "plain_size": (32, "Q"), "container_size": (40, "Q"),
+    "chunk_log2": (48, "B"), "level": (49, "B"), "num_sections": (50, "H"), "zstd_version": (52, "I"),
+    "reserved": (56, "Q"), "sha256": (64, "32s"), "reserved2": (240, "Q"),
     "checksum": (248, "Q"),
 }  # fmt: skip
 SECTION_FIELDS = {"kind": (0, "H"), "flags": (2, "H"), "reserved": (4, "I"), "offset": (8, "Q"), "size": (16, "Q")}
 PAGE_FIELDS = {"checksum": (0, "Q"), "page_number": (8, "Q"), "num_entries": (16, "I"), "reserved": (20, "12s")}
 ENTRY_FIELDS = {
-    "offset": (0, "Q"), "stored_size": (8, "I"), "kind": (12, "B"), "reserved": (13, "3s"), "stored_hash": (16, "Q"), "plain_hash": (24, "Q"),
+    "offset": (0, "Q"), "stored_size": (8, "I"), "kind": (12, "B"), "reserved": (13, "3s"),
+    "stored_hash": (16, "Q"), "plain_hash": (24, "Q"),
 }  # fmt: skip
 PAGE_ENTRIES = 127
 
@@ -245,7 +127,9 @@ class Section(NamedTuple):
 
 @dataclass
 class Forged:
-    """A right container, to be spoilt: the methods named after a structure set its fields; `seal` makes the checksums right again."""
+    """A right container, to be spoilt: the methods named after a structure set its fields; `seal` makes the checksums
+    right again.
+    """
 
     chunks: list[Chunk]
     chunk_log2: int = 16
@@ -258,7 +142,11 @@ class Forged:
         plain = b"".join(chunk.plain for chunk in self.chunks)
         payloads = b"".join(chunk.payload for chunk in self.chunks)
         self.num_pages = ceil_div(len(self.chunks), PAGE_ENTRIES)
-        contents = [(1, payloads), (2, bytes(32 * self.num_pages + 32 * len(self.chunks))), (3, bytes(8 * (self.num_pages + 2)))]
+        contents = [
+            (1, payloads),
+            (2, bytes(32 * self.num_pages + 32 * len(self.chunks))),
+            (3, bytes(8 * (self.num_pages + 2))),
+        ]
         self.data = bytearray(256)
         self.sections: list[Section] = []
         for kind, content in contents + self.tables:
@@ -270,8 +158,17 @@ class Forged:
         self.seal()
 
     def _fill_header(self, plain: bytes) -> None:
-        self.header(magic=b"\x89ZIPFS\r\n", version=1, header_size=256, flags=1, plain_size=len(plain), container_size=len(self.data))
-        self.header(chunk_log2=self.chunk_log2, level=1, num_sections=len(self.sections), sha256=hashlib.sha256(plain).digest())
+        self.header(
+            magic=b"\x89ZIPFS\r\n",
+            version=1,
+            header_size=256,
+            flags=1,
+            plain_size=len(plain),
+            container_size=len(self.data),
+        )
+        self.header(
+            chunk_log2=self.chunk_log2, level=1, num_sections=len(self.sections), sha256=hashlib.sha256(plain).digest()
+        )
         for number, section in enumerate(self.sections[:6]):
             self.section(number, **section._asdict())
 
@@ -310,7 +207,9 @@ class Forged:
         """offset, stored_size, kind and hashes as they stand now."""
         page, index = divmod(number, PAGE_ENTRIES)
         base = self.sections[1].offset + 4096 * page + 32 + 32 * index
-        return {name: struct.unpack_from("<" + form, self.data, base + at)[0] for name, (at, form) in ENTRY_FIELDS.items()}
+        return {
+            name: struct.unpack_from("<" + form, self.data, base + at)[0] for name, (at, form) in ENTRY_FIELDS.items()
+        }
 
     def bound_value(self, number: int) -> int:
         return struct.unpack_from("<Q", self.data, self.sections[2].offset + 8 * number)[0]

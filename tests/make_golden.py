@@ -1,7 +1,7 @@
 """Makes the golden containers of tests/golden: `python tests/make_golden.py`, from the repository's root.
 
-They are never made again: every later version must decode these very bytes. So it refuses to overwrite; a new kind of container gets a new name.
-Each is at most 20 KiB. SHA256SUMS there holds the SHA-256 of each plain file.
+They are never made again: every later version must decode these very bytes. So it refuses to overwrite; a new kind of
+container gets a new name. Each is at most 20 KiB. SHA256SUMS there holds the SHA-256 of each plain file.
 """
 
 import hashlib
@@ -12,9 +12,10 @@ import tempfile
 from collections.abc import Callable
 
 import numpy as np
-from forge import CONST, RANS, RAW, ZSTD, Forged, SegmentRecord, coded, rans, run, segment_section, stored
+from forge import Forged, SegmentRecord, coded, run, segment_section, stored
+from forge_plane import rans
 from reference import decode
-from reference_chunk import LAYOUTS
+from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 MAX_SIZE = 20 << 10
@@ -37,13 +38,19 @@ def every_layout() -> bytes:
     for layout, (name, width, _, fields) in LAYOUTS.items():
         plain = bytes(range(width - 1)) + elements(layout, 150, rng)
         runs.append(run(layout, plain, [RANS] + [RAW] * (len(fields) - 1), phase=width - 1))
-        records.append(SegmentRecord(offset + width - 1, 150 * width, f"\N{GREEK SMALL LETTER LAMDA}.{name}".encode(), name.encode(), (150,)))
+        records.append(
+            SegmentRecord(
+                offset + width - 1, 150 * width, f"\N{GREEK SMALL LETTER LAMDA}.{name}".encode(), name.encode(), (150,)
+            )
+        )
         offset += len(plain)
     return Forged([coded(*runs, run(0, bytes(30_000), [CONST]))], tables=[(4, segment_section(records))]).seal()
 
 
 def every_coding() -> bytes:
-    """RAW, CONST, RANS with and without an escape, ZSTD; fields of 3 to 8 bits; tails; 64 runs in the second chunk; a stored chunk."""
+    """RAW, CONST, RANS with and without an escape, ZSTD; fields of 3 to 8 bits; tails; 64 runs in the second chunk; a
+    stored chunk.
+    """
     rng = np.random.default_rng(2)
     skewed = np.minimum(rng.geometric(0.3, 1500), 255).astype(np.uint8)
     small = np.minimum(skewed, 7)
@@ -76,7 +83,9 @@ def chunks_of_4_mib() -> bytes:
 def unknown_parts() -> bytes:
     """What version 1 must step over: optional features, optional sections, an unknown SHA-256."""
     forged = Forged([stored(b"plain")], tables=[(77, b"?" * 9), (4, segment_section([])), (99, b"")])
-    return forged.header(optional_features=(1 << 64) - 1, zstd_version=(1 << 32) - 1, flags=0, sha256=bytes(32), level=2).seal()
+    return forged.header(
+        optional_features=(1 << 64) - 1, zstd_version=(1 << 32) - 1, flags=0, sha256=bytes(32), level=2
+    ).seal()
 
 
 def written(plain: bytes, name: str, level: str) -> bytes:
@@ -93,7 +102,8 @@ def written(plain: bytes, name: str, level: str) -> bytes:
 def written_safetensors() -> bytes:
     rng = np.random.default_rng(4)
     weights = (rng.normal(0, 0.02, 6000).astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
-    head = b'{"w":{"dtype":"BF16","shape":[60,100],"data_offsets":[0,12000]},"z":{"dtype":"F32","shape":[500],"data_offsets":[12000,14000]}}'
+    head = b'{"w":{"dtype":"BF16","shape":[60,100],"data_offsets":[0,12000]},'
+    head += b'"z":{"dtype":"F32","shape":[500],"data_offsets":[12000,14000]}}'
     return written(struct.pack("<Q", len(head)) + head + weights + bytes(2000), "model.safetensors", "default")
 
 
@@ -105,7 +115,16 @@ def written_guess() -> bytes:
 
 CONTAINERS: dict[str, Callable[[], bytes]] = {
     make.__name__: make
-    for make in (every_layout, every_coding, two_pages, empty, chunks_of_4_mib, unknown_parts, written_safetensors, written_guess)
+    for make in (
+        every_layout,
+        every_coding,
+        two_pages,
+        empty,
+        chunks_of_4_mib,
+        unknown_parts,
+        written_safetensors,
+        written_guess,
+    )
 }
 
 

@@ -1,8 +1,10 @@
-"""A second decoder: slow, clear, written from docs/format.md alone and laid out in its order. Tests hold the C code against it.
+"""A second decoder: slow, clear, written from docs/format.md alone and laid out in its order. Tests hold the C code
+against it.
 
-It checks every rule of the text and raises `Rejected` with the name that the text gives. It trusts nothing in a container and does no I/O:
-a container is any bytes-like object (an mmap for large ones). Nothing here may be imported by `zipfs`.
-This part holds sections 2, 3 and 6 (header, index, segment table); reference_chunk.py has 1, 4 and 5 (conventions, payloads, RANS).
+It checks every rule of the text and raises `Rejected` with the name that the text gives. It trusts nothing in a
+container and does no I/O: a container is any bytes-like object (an mmap for large ones). Nothing here may be imported
+by `zipfs`. This part holds sections 2, 3 and 6 (header, index, segment table); reference_chunk.py has 1, 4 and 5
+(conventions, payloads, RANS).
 """
 
 import functools
@@ -11,7 +13,6 @@ import struct
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from reference_chunk import RUNS, STORED, Rejected, ceil_div, decode_chunk, decode_zstd, require, require_zero, xxh3
 
 # ---- 2. header ---------------------------------------------------------------------------------------------------
@@ -46,9 +47,19 @@ def parse_header(data: bytes, file_size: int) -> Header:
     require(data[:8] == MAGIC, "BAD_MAGIC", "no container")
     require(len(data) >= HEADER_SIZE, "TRUNCATED", f"{len(data)} bytes do not hold a header")
     data = data[:HEADER_SIZE]
-    (version, header_size, flags, required, _optional, plain_size, container_size, chunk_log2, level, num_sections, _zstd) = (
-        struct.unpack_from("<HHIQQQQBBHI", data, 8)
-    )
+    (
+        version,
+        header_size,
+        flags,
+        required,
+        _optional,
+        plain_size,
+        container_size,
+        chunk_log2,
+        level,
+        num_sections,
+        _zstd,
+    ) = struct.unpack_from("<HHIQQQQBBHI", data, 8)
     require(version == 1, "BAD_VERSION", f"version {version}")
     require(xxh3(data[:248], 0) == struct.unpack_from("<Q", data, 248)[0], "HEADER_CHECKSUM", "header is damaged")
     require(header_size == HEADER_SIZE, "BAD_HEADER", f"header_size {header_size}")
@@ -108,14 +119,18 @@ class Entry(NamedTuple):
 
 def check_index_sizes(header: Header) -> None:
     pages_size, root_size = header.sections[PAGES][1], header.sections[ROOT][1]
-    require(pages_size == 32 * header.num_pages + 32 * header.num_chunks, "BAD_SECTIONS", f"pages of {pages_size} bytes")
+    require(
+        pages_size == 32 * header.num_pages + 32 * header.num_chunks, "BAD_SECTIONS", f"pages of {pages_size} bytes"
+    )
     require(root_size == 8 * (header.num_pages + 2), "BAD_SECTIONS", f"a root of {root_size} bytes")
     require(root_size <= MAX_ROOT_SIZE, "TOO_LARGE", f"a root of {root_size} bytes")
 
 
 def parse_root(data: bytes, header: Header) -> np.ndarray:
     """Returns num_pages + 1 bounds, uint64."""
-    require(xxh3(data[:-8], 1) == struct.unpack_from("<Q", data, len(data) - 8)[0], "ROOT_CHECKSUM", "index root is damaged")
+    require(
+        xxh3(data[:-8], 1) == struct.unpack_from("<Q", data, len(data) - 8)[0], "ROOT_CHECKSUM", "index root is damaged"
+    )
     bounds = np.frombuffer(data[:-8], "<u8")
     start, size = header.sections[PAYLOADS]
     require(bounds[0] == start and bounds[-1] == start + size, "BAD_ROOT", "bounds do not span the payloads")
@@ -138,7 +153,11 @@ def parse_page(data: bytes, number: int, header: Header, bounds: np.ndarray) -> 
         require(offset == end, "BAD_PAGE", f"payload {first + i} at {offset} instead of {end}")
         require(stored_size >= 1, "BAD_PAGE", f"payload {first + i} is empty")
         require(kind in (STORED, RUNS), "BAD_PAGE", f"payload of kind {kind}")
-        require(stored_size == plain_size if kind == STORED else stored_size < plain_size, "BAD_PAGE", f"stored_size {stored_size}")
+        require(
+            stored_size == plain_size if kind == STORED else stored_size < plain_size,
+            "BAD_PAGE",
+            f"stored_size {stored_size}",
+        )
         require_zero(zero, "entry")
         end += stored_size
         entries.append(Entry(offset, stored_size, kind, stored_hash, plain_hash))

@@ -1,4 +1,6 @@
-"""The second decoder, part one: sections 1, 4 and 5 of docs/format.md, from a chunk's payload to its plain bytes. See reference.py."""
+"""The second decoder, part one: sections 1, 4 and 5 of docs/format.md, from a chunk's payload to its plain bytes. See
+reference.py.
+"""
 
 import struct
 from typing import NamedTuple, NoReturn
@@ -6,7 +8,6 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import xxhash
 import zstandard
-
 
 # ---- 1. conventions ----------------------------------------------------------------------------------------------
 
@@ -216,7 +217,9 @@ def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
 
 
 def rans_symbols(freq: np.ndarray, x: np.ndarray, coded: np.ndarray, num_groups: int) -> np.ndarray:
-    """The steps of section 5, all lanes of a group at once: a group's lanes take their bytes in ascending order. Shape (num_groups, 128)."""
+    """The steps of section 5, all lanes of a group at once: a group's lanes take their bytes in ascending order.
+    Shape (num_groups, 128).
+    """
     start = np.cumsum(freq) - freq
     of_slot = np.repeat(np.arange(len(freq)), freq)
     freq_of_slot, offset_of_slot = freq[of_slot], np.arange(256, dtype=np.uint32) - start[of_slot]

@@ -1,6 +1,8 @@
-"""Damaged containers through the C reader: the plain bytes or a named error, never a crash, never other bytes; with every kernel of this CPU.
+"""Damaged containers through the C reader: the plain bytes or a named error, never a crash, never other bytes; with
+every kernel of this CPU.
 
-Each test runs in a process of its own, since a kernel is chosen once per process and a crash must not take the test run along.
+Each test runs in a process of its own, since a kernel is chosen once per process and a crash must not take the test
+run along.
 """
 
 import os
@@ -12,17 +14,18 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from both import native_decode_fd
-from forge import CONST, RANS, RAW, ZSTD, Chunk, Forged, SegmentRecord, coded, rans, run, segment_section, stored
-from reference_chunk import Rejected, decode_chunk, parse_runs
+from forge import Chunk, Forged, SegmentRecord, coded, run, segment_section, stored
+from forge_plane import rans
+from reference_chunk import CONST, RANS, RAW, ZSTD, Rejected, decode_chunk, parse_runs
 
 from zipfs import _native, segments
 
 SEED = 20261122
 CHUNK = 1 << 16
 DAMAGE = {
-    "TRUNCATED", "BAD_MAGIC", "BAD_VERSION", "BAD_HEADER", "HEADER_CHECKSUM", "RESERVED_NOT_ZERO", "UNKNOWN_FEATURE", "TOO_LARGE",
-    "BAD_SECTIONS", "ROOT_CHECKSUM", "BAD_ROOT", "PAGE_CHECKSUM", "BAD_PAGE", "CHUNK_CHECKSUM", "PLAIN_CHECKSUM", "BAD_RUNS",
-    "UNKNOWN_LAYOUT", "UNKNOWN_CODING", "BAD_PLANE", "BAD_RANS", "BAD_ZSTD",
+    "TRUNCATED", "BAD_MAGIC", "BAD_VERSION", "BAD_HEADER", "HEADER_CHECKSUM", "RESERVED_NOT_ZERO", "UNKNOWN_FEATURE",
+    "TOO_LARGE", "BAD_SECTIONS", "ROOT_CHECKSUM", "BAD_ROOT", "PAGE_CHECKSUM", "BAD_PAGE", "CHUNK_CHECKSUM",
+    "PLAIN_CHECKSUM", "BAD_RUNS", "UNKNOWN_LAYOUT", "UNKNOWN_CODING", "BAD_PLANE", "BAD_RANS", "BAD_ZSTD",
 }  # fmt: skip
 
 
@@ -58,7 +61,9 @@ def chunks() -> Forged:
     """About 100 KiB: weights, zeros and a last chunk of noise."""
     rng = np.random.default_rng(SEED)
     zeros = coded(run(0, bytes(CHUNK), [CONST]))
-    return Forged([coded(run(1, bf16(CHUNK // 2, rng), [RANS, RAW])), zeros, stored(rng.bytes(CHUNK)), stored(rng.bytes(3001))])
+    return Forged(
+        [coded(run(1, bf16(CHUNK // 2, rng), [RANS, RAW])), zeros, stored(rng.bytes(CHUNK)), stored(rng.bytes(3001))]
+    )
 
 
 def pages() -> Forged:
@@ -145,7 +150,9 @@ def spoilt_payloads(payload: bytes, count: int, rng: np.random.Generator) -> Ite
 
 
 def spoil_payload(count: int) -> None:
-    """Damage under right checksums: C and the reference take and refuse the same payloads, and make the same bytes of what they take."""
+    """Damage under right checksums: C and the reference take and refuse the same payloads, and make the same bytes of
+    what they take.
+    """
     rng = np.random.default_rng(SEED)
     chunk = every_coding(rng)
     codec, taken = _native.Codec(16), 0
@@ -213,7 +220,9 @@ def in_process(kernel: str, call: str) -> None:
     """Runs one of the functions above with a kernel; a crash leaves a trace of faulthandler in the failure."""
     env = os.environ | {"ZIPFS_KERNEL": kernel, "PYTHONPATH": os.pathsep.join(sys.path)}
     code = f"import test_corrupt as t; assert t._native.kernel() == {kernel!r}; t.{call}"
-    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", code], env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", code], env=env, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, f"seed {SEED}, {kernel}, {call}: {done.returncode}\n{done.stderr}"
 
 
@@ -228,7 +237,7 @@ def in_process(kernel: str, call: str) -> None:
         "resize('codings', 1)",
         "resize('chunks', 7)",
         "resize('pages', 7)",
-        "spoil_payload(2000)",
+        "spoil_payload(500)",
         "spoil_states(1000)",
     ],
 )

@@ -1,25 +1,19 @@
-"""Every rule of docs/format.md that rejects: a right container spoilt in one place, with all checksums made right again.
+"""Every rule of docs/format.md that rejects: a right container spoilt in one place, with all checksums made right
+again.
 
-Each case is held against the C reader and the reference decoder, and both must give the name of the text. Cases of payloads are in
-test_format_chunk.py.
+Each case is held against the C reader and the reference decoder, and both must give the name of the text. Payloads
+are in test_format_chunk.py, the segment table in test_format_segments.py.
 """
 
-import mmap
 import os
-import struct
-import subprocess
-import sys
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from both import native_verdict, reference_verdict
-from forge import CONST, Chunk, Forged, SegmentRecord, coded, run, sealed_table, segment_section, stored, zstd_frame
-from reference import Container, parse_header, parse_segments
-from reference_chunk import Rejected, xxh3
+from forge import Chunk, Forged, SegmentRecord, coded, run, segment_section, stored
+from reference_chunk import CONST
 
-from zipfs import _native, segments
-from zipfs.errors import FormatError
+from zipfs import _native
 
 CHUNK = 1 << 16
 ZERO = coded(run(0, bytes(CHUNK), [CONST]))
@@ -57,7 +51,9 @@ def swap_kinds(forged: Forged, a: int, b: int) -> Forged:
 
 
 def swap_payloads(forged: Forged) -> bytes:
-    """Exchanges the payloads of chunks 0 and 1, which have one size; each entry keeps the other's place but its own hash."""
+    """Exchanges the payloads of chunks 0 and 1, which have one size; each entry keeps the other's place but its own
+    hash.
+    """
     a, b = forged.entry_fields(0), forged.entry_fields(1)
     assert a["stored_size"] == b["stored_size"]
     size = a["stored_size"]
@@ -135,8 +131,16 @@ SECTION_CASES: list[Case] = [
     ("section reserved", lambda: small().section(1, reserved=1), "RESERVED_NOT_ZERO"),
     ("payloads and pages exchanged", lambda: swap_kinds(small(), 0, 1), "BAD_SECTIONS"),
     ("pages and root exchanged", lambda: swap_kinds(small(), 1, 2), "BAD_SECTIONS"),
-    ("table before the root", lambda: swap_kinds(small(), 2, 3).section(2, flags=1).section(3, flags=0), "BAD_SECTIONS"),
-    ("no pages", lambda: small().section(1, kind=3).section(2, kind=4, flags=1).section(3, kind=UNKNOWN), "BAD_SECTIONS"),
+    (
+        "table before the root",
+        lambda: swap_kinds(small(), 2, 3).section(2, flags=1).section(3, flags=0),
+        "BAD_SECTIONS",
+    ),
+    (
+        "no pages",
+        lambda: small().section(1, kind=3).section(2, kind=4, flags=1).section(3, kind=UNKNOWN),
+        "BAD_SECTIONS",
+    ),
     ("two roots", lambda: small().section(3, kind=3, flags=0), "BAD_SECTIONS"),
     ("two tables", lambda: Forged([LAST], tables=[(4, b""), (4, b"")]), "BAD_SECTIONS"),
     ("table not optional", lambda: small().section(3, flags=0), "BAD_SECTIONS"),
@@ -183,7 +187,11 @@ INDEX_CASES: list[Case] = [
     ("page reserved", lambda: small().page(0, reserved=b"\1" + bytes(11)), "RESERVED_NOT_ZERO"),
     ("page reserved, last byte", lambda: small().page(0, reserved=bytes(11) + b"\1"), "RESERVED_NOT_ZERO"),
     ("first offset of a page", lambda: small().entry(0, offset=257), "BAD_PAGE"),
-    ("offset beyond the end before", lambda: small().entry(1, offset=small().entry_fields(1)["offset"] + 1), "BAD_PAGE"),
+    (
+        "offset beyond the end before",
+        lambda: small().entry(1, offset=small().entry_fields(1)["offset"] + 1),
+        "BAD_PAGE",
+    ),
     ("offset before the end before", lambda: small().entry(1, offset=256), "BAD_PAGE"),
     ("offset near 2^64", lambda: small().entry(2, offset=(1 << 64) - 1), "BAD_PAGE"),
     ("inner bound", lambda: paged().bound(1, paged().bound_value(1) + 1), "BAD_PAGE"),
@@ -214,13 +222,17 @@ def root_short() -> Forged:
 
 
 def wrapped_sizes() -> Forged:
-    """A section of 2^64 - 8 bytes and one that begins 8 bytes before it: contiguous, and right at the end, modulo 2^64."""
+    """A section of 2^64 - 8 bytes and one that begins 8 bytes before it: contiguous, and right at the end, modulo
+    2^64.
+    """
     forged = Forged([LAST], tables=[(UNKNOWN, bytes(16)), (UNKNOWN, b"")])
     forged.section(3, size=(1 << 64) - 8)
     return forged.section(4, offset=forged.sections[3].offset - 8, size=24)
 
 
-@pytest.mark.parametrize(("make", "status"), [pytest.param(*case[1:], id=case[0]) for case in HEADER_CASES + SECTION_CASES + INDEX_CASES])
+@pytest.mark.parametrize(
+    ("make", "status"), [pytest.param(*case[1:], id=case[0]) for case in HEADER_CASES + SECTION_CASES + INDEX_CASES]
+)
 def test_rejects(make, status):
     container = make()
     if isinstance(container, Forged):
@@ -250,6 +262,18 @@ def test_accepts(make):
     assert native_verdict(container) == plain
 
 
+def test_check_chunk():
+    """`verify --fast` sees a damaged payload without decoding it."""
+    fd = os.memfd_create("container")
+    os.write(fd, unsealed(small(), 256))
+    with _native.Reader(fd) as reader:
+        codec = _native.Codec(16)
+        reader.check_chunk(codec, 1)
+        with pytest.raises(_native.FormatError, check=lambda error: error.status == "CHUNK_CHECKSUM"):
+            reader.check_chunk(codec, 0)
+    os.close(fd)
+
+
 def test_header_write():
     """The C writer of headers makes the bytes that the hand encoder makes."""
     for forged in (small(), paged(), empty()):
@@ -260,162 +284,3 @@ def test_header_write():
 def test_sha256_of_another_file():
     """Only the whole plain file can be held against it, so that the C reader leaves it to `verify`."""
     assert reference_verdict(small().header(sha256=b"\1" * 32).seal()) == "PLAIN_CHECKSUM"
-
-
-# ---- segment table -----------------------------------------------------------------------------------------------
-
-RECORD = SegmentRecord(0, 100, b"weight", b"F32", (5, 5))
-
-
-def with_checksum(checksum: int) -> bytes:
-    """A right table under another checksum."""
-    return struct.pack("<Q", checksum) + segment_section([RECORD])[8:]
-
-
-SEGMENT_CASES = {
-    "checksum": lambda: with_checksum(xxh3(segment_section([RECORD])[8:], 2) ^ 1),
-    "nothing": lambda: b"",
-    "shorter than its head": lambda: segment_section([RECORD])[:15],
-    "checksum with another seed": lambda: with_checksum(xxh3(segment_section([RECORD])[8:], 0)),
-    "table_size over 64 MiB": lambda: segment_section([SegmentRecord(0, 0, bytes(65_535))] * 1025),
-    "table_size near 2^64": lambda: sealed_table(b"", (1 << 64) - 1),
-    "table_size is not the frame's": lambda: sealed_table(bytes(8), table_size=9),
-    "no frame": lambda: sealed_table(bytes(8), frame=b"no frame"),
-    "bytes after the frame": lambda: sealed_table(bytes(8), frame=zstd_frame(bytes(8)) + b"\0"),
-    "frame with a checksum": lambda: sealed_table(bytes(8), frame=zstd_frame(bytes(8), descriptor=0xA4)),
-    "shorter than a count": lambda: sealed_table(bytes(7)),
-    "reserved": lambda: segment_section([RECORD], reserved=1),
-    "record missing": lambda: segment_section([RECORD], num_segments=2),
-    "record too many": lambda: segment_section([RECORD, RECORD._replace(offset=100)], num_segments=1),
-    "2^32 - 1 records": lambda: segment_section([], num_segments=(1 << 32) - 1),
-    "byte after the records": lambda: segment_section([RECORD], extra=b"\0"),
-    "beyond the file": lambda: segment_section([RECORD._replace(plain_size=1001)]),
-    "offset wraps": lambda: segment_section([RECORD._replace(offset=(1 << 64) - 50)]),
-    "descending": lambda: segment_section([RECORD._replace(offset=500), RECORD]),
-    "overlap": lambda: segment_section([RECORD, RECORD._replace(offset=99)]),
-    "dtype of 33 bytes": lambda: segment_section([RECORD._replace(dtype=b"F" * 33)]),
-    "65 dimensions": lambda: segment_section([RECORD._replace(shape=(1,) * 65)]),
-    "name no UTF-8": lambda: segment_section([RECORD._replace(name=b"\xff")]),
-    "dtype no ASCII": lambda: segment_section([RECORD._replace(dtype=b"F\xc3\xa9")]),
-    "name beyond the table": lambda: sealed_table(struct.pack("<II", 1, 0) + RECORD.pack()[:30]),
-}
-
-
-@pytest.mark.parametrize("make", SEGMENT_CASES.values(), ids=SEGMENT_CASES.keys())
-def test_rejects_segments(make):
-    section = make()
-    with pytest.raises(Rejected, check=lambda error: error.status == "BAD_SEGMENTS"):
-        parse_segments(section, 1000)
-    with pytest.raises(FormatError, check=lambda error: error.status == "BAD_SEGMENTS"):
-        segments.parse(section, 1000)
-
-
-def test_accepts_segments():
-    records = [
-        RECORD,
-        SegmentRecord(100, 0, b"empty", b"BF16", (0, 4)),
-        SegmentRecord(100, 900, "\N{GREEK SMALL LETTER ALPHA}".encode() * 1000, b"D" * 32, (1,) * 64, 7),
-        SegmentRecord(1000, 0, b"", b""),
-    ]
-    section = segment_section(records)
-    expected = [tuple(record) for record in records]
-    found = [(s.offset, s.plain_size, s.name.encode(), s.dtype.encode(), s.shape, s.stored_size) for s in parse_segments(section, 1000)]
-    assert found == expected
-    native = [(s.offset, s.size, s.name.encode(), s.dtype.encode(), tuple(s.shape), size) for s, size in segments.parse(section, 1000)]
-    assert native == expected
-
-
-# ---- limits ------------------------------------------------------------------------------------------------------
-
-
-def large_header(plain_size: int, chunk_log2: int, payloads_size: int) -> Forged:
-    """A header, sealed, for a file whose index follows from plain_size. Its sections' places are in `sections`."""
-    forged = Forged([])
-    num_chunks = -(-plain_size >> chunk_log2)
-    num_pages = -(-num_chunks // 127)
-    end = 256
-    for number, size in enumerate((payloads_size, 32 * (num_pages + num_chunks), 8 * (num_pages + 2))):
-        forged.section(number, offset=end, size=size)
-        forged.sections[number] = forged.sections[number]._replace(offset=end, size=size)
-        end += size
-    forged.header(plain_size=plain_size, chunk_log2=chunk_log2, container_size=end, flags=0, sha256=bytes(32))
-    return forged
-
-
-def test_root_over_64_mib():
-    """Found in the header, so that nothing is read or allocated for it."""
-    biggest = 127 * ((64 << 20) // 8 - 2) << 16
-    for plain_size, status in ((biggest, None), (biggest + 1, "TOO_LARGE"), (1 << 50, "TOO_LARGE")):
-        forged = large_header(plain_size, 16, 1 << 40)
-        forged.header(checksum=xxh3(bytes(forged.data[:248]), 0))
-        size = sum(forged.sections[2][2:])
-        for parse, error in ((parse_header, Rejected), (_native.header_parse, _native.FormatError)):
-            try:
-                parse(bytes(forged.data[:256]), size)
-                found = None
-            except error as rejection:
-                found = rejection.status
-            assert found == status
-
-
-SPARSE_READER = r"""
-import re, sys
-from zipfs import _native
-reader = _native.Reader(int(sys.argv[1]))
-codec = _native.Codec(22)
-out = bytearray(1 << 22)
-reader.read_chunk(codec, 0, out, check_plain=True)
-assert not any(out)
-for number in (1, 127, reader.header["num_chunks"] - 1):
-    try:
-        reader.read_chunk(codec, number, out)
-    except _native.FormatError as error:
-        print(number, error.status)
-print(int(re.search(r"VmHWM:\s*(\d+) kB", open("/proc/self/status").read())[1]) >> 10)
-"""
-
-
-def test_container_of_2_to_the_50_bytes(tmp_path):
-    """A sparse container that claims 2^50 bytes, right but for what no disk could hold: opened and read in bounded time and memory."""
-    zero = coded(run(0, bytes(1 << 22), [CONST]))
-    num_chunks = 1 << 28
-    num_pages = -(-num_chunks // 127)
-    sizes = [len(zero.payload)] + [1] * 126
-    bounds = 256 + 200 * np.arange(num_pages + 1, dtype="<u8")
-    bounds[1] = 256 + sum(sizes)
-    forged = large_header(1 << 50, 22, int(bounds[-1]) - 256)
-    forged.header(checksum=xxh3(bytes(forged.data[:248]), 0))
-    page = first_page(zero, sizes)
-    root = bounds.tobytes()
-    path = tmp_path / "huge.zipfs"
-    with open(path, "wb") as file:
-        for offset, data in (
-            (0, bytes(forged.data[:256])),
-            (256, zero.payload),
-            (forged.sections[1].offset, page),
-            (forged.sections[2].offset, root + struct.pack("<Q", xxh3(root, 1))),
-        ):
-            file.seek(offset)
-            file.write(data)
-    with open(path, "rb") as file:
-        run_ = subprocess.run(
-            [sys.executable, "-c", SPARSE_READER, str(file.fileno())], pass_fds=[file.fileno()], capture_output=True, text=True, timeout=60
-        )
-    assert run_.returncode == 0, run_.stderr
-    *verdicts, rss_mib = run_.stdout.split("\n")[:-1]
-    assert verdicts == ["1 CHUNK_CHECKSUM", "127 PAGE_CHECKSUM", f"{num_chunks - 1} PAGE_CHECKSUM"]
-    assert int(rss_mib) < 120
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        assert os.fstat(file.fileno()).st_blocks * 512 < 64 << 20
-        assert not any(Container(data).chunk(0))
-
-
-def first_page(zero: Chunk, sizes: list[int]) -> bytes:
-    entries, offset = b"", 256
-    for number, size in enumerate(sizes):
-        hashes = (xxh3(zero.payload, 0), xxh3(zero.plain, 0)) if number == 0 else (1, 1)
-        entries += struct.pack("<QIB3xQQ", offset, size, 1, *hashes)
-        offset += size
-    rest = struct.pack("<QI12x", 0, 127) + entries
-    return struct.pack("<Q", xxh3(rest, 0)) + rest
-

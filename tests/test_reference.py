@@ -3,20 +3,8 @@
 import numpy as np
 import pytest
 from both import native_decode
-from forge import (
-    Chunk,
-    CodedRun,
-    Forged,
-    Plane,
-    coded,
-    const_plane,
-    rans,
-    raw_plane,
-    run,
-    split_fields,
-    stored,
-    zstd_plane,
-)
+from forge import Chunk, CodedRun, Forged, coded, run, stored
+from forge_plane import Plane, const_plane, rans, raw_plane, split_fields, zstd_plane
 from reference import decode
 from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD, decode_chunk, xxh3
 
@@ -119,9 +107,10 @@ def test_rans_value_twice():
     check(coded(run(0, values.tobytes(), [rans(values, ([100, 156], [9, 9], 0)).plane()]), ZEROS))
 
 
-# The example of docs/format.md section 5.1, by hand. Head and tail of a byte each around 130 elements BF16, all -1.0 (BF 80: sign 1,
-# exponent 7F, mantissa 00) but element 0 = -2.0 (C0 00: exponent 80) and element 129 = -2^-15 (B8 00: exponent 70).
-# Field 0 is the exponent: symbols 7F with frequency 254 (start 0), 80 with 1 (start 254), the escape with 1 (start 255).
+# The example of docs/format.md section 5.1, by hand. Head and tail of a byte each around 130 elements BF16, all -1.0
+# (BF 80: sign 1, exponent 7F, mantissa 00) but element 0 = -2.0 (C0 00: exponent 80) and element 129 = -2^-15
+# (B8 00: exponent 70). Field 0 is the exponent: symbols 7F with frequency 254 (start 0), 80 with 1 (start 254),
+# the escape with 1 (start 255).
 # Backwards from element 255 (127 lanes 2..127 with symbol 0 throughout):
 #   lanes 2-127: 256 -> 256*(256/254) + 256%254 + 0 = 258 -> 256*1 + 4 = 260 = 04 01
 #   lane 1: escape: 256 >= 256*1: byte 00, x = 1 -> 256*1 + 0 + 255 = 511; symbol 0: 256*2 + 3 = 515 = 03 02
@@ -142,7 +131,13 @@ EXAMPLE_PLAIN = bytes.fromhex("AA" + "00C0" + "80BF" * 128 + "00B8" + "BB")
 
 def test_example_of_the_text():
     assert (len(EXAMPLE_RUN), len(EXAMPLE_PLAIN)) == (296, 262)
-    payload = bytes.fromhex("02 000000") + bytes.fromhex("01 01 0000 06010000 28010000") + ZEROS.record + EXAMPLE_RUN + ZEROS.payload
+    payload = (
+        bytes.fromhex("02 000000")
+        + bytes.fromhex("01 01 0000 06010000 28010000")
+        + ZEROS.record
+        + EXAMPLE_RUN
+        + ZEROS.payload
+    )
     plain = EXAMPLE_PLAIN + ZEROS.plain
     assert decode_chunk(payload, 1, len(plain)) == plain
     out = bytearray(len(plain))
@@ -154,7 +149,9 @@ def test_example_of_the_text():
 
 
 def test_raw_planes_by_hand():
-    """Values of 3 and 5 bits, least significant bit first: 1 2 3 4 5 -> 001 010 011 100 101 from the right, and so on."""
+    """Values of 3 and 5 bits, least significant bit first: 1 2 3 4 5 -> 001 010 011 100 101 from the right, and so
+    on.
+    """
     assert raw_plane(np.array([1, 2, 3, 4, 5], np.uint8), 3).data == bytes([0b11_010_001, 0b0_101_100_0])
     plain = bytes([0x3C, 0xBC, 0x00, 0xFF, 0x55])  # E5M2: exponents 15 15 0 31 21, sign and mantissa 0 4 0 7 1
     planes = [Plane(RAW, bytes([0xEF, 0x81, 0x5F, 0x01])), Plane(RAW, bytes([0b00_100_000, 0b0_001_111_0]))]
@@ -163,7 +160,9 @@ def test_raw_planes_by_hand():
 
 def test_many_runs_and_chunks():
     rng = np.random.default_rng(SEED)
-    pieces = [run(layout, weights(layout, 100 + layout, rng), [RANS] * len(LAYOUTS[layout].fields)) for layout in LAYOUTS]
+    pieces = [
+        run(layout, weights(layout, 100 + layout, rng), [RANS] * len(LAYOUTS[layout].fields)) for layout in LAYOUTS
+    ]
     filler = FULL - sum(len(piece.plain) for piece in pieces)
     first = coded(*pieces, run(1, weights(1, filler, rng)[:filler], [RANS, ZSTD]))
     small = coded(*[run(0, bytes([i]) * 1024, [CONST]) for i in range(64)])

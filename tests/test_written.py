@@ -1,16 +1,18 @@
-"""What the C encoder and `zipfs.compress` write, decoded by the reference decoder: every dtype, level, chunk size and awkward length."""
+"""What the C encoder and `zipfs.compress` write, decoded by the reference decoder: every dtype, level, chunk size and
+awkward length.
+"""
 
 import json
 import struct
 
 import numpy as np
 import pytest
-import zipfs
 from both import native_decode
 from forge import Chunk, Forged
 from reference import Container, decode
 from reference_chunk import LAYOUTS, RUNS, decode_chunk, parse_runs, xxh3
 
+import zipfs
 from zipfs import _native
 
 SEED = 20261122
@@ -19,7 +21,8 @@ LEVELS = range(3)
 
 
 def weights(name: str, size: int, rng: np.random.Generator) -> bytes:
-    """`size` bytes of elements of a layout, as trained weights have them; of the integers small values of both signs."""
+    """`size` bytes of elements of a layout, as trained weights have them; of the integers small values of both signs.
+    """
     width = next(layout.width for layout in LAYOUTS.values() if layout.name == name)
     n = size // width + 1
     floats = rng.normal(0, 0.02, n)
@@ -54,7 +57,9 @@ def repeated(size: int, rng: np.random.Generator) -> bytes:
     return (rng.bytes(97) * (size // 97 + 1))[:size]
 
 
-DATA = {name: lambda size, rng, name=name: weights(name, size, rng) for name in (layout.name for layout in LAYOUTS.values())} | {
+DATA = {
+    name: lambda size, rng, name=name: weights(name, size, rng) for name in (layout.name for layout in LAYOUTS.values())
+} | {
     "text": text,
     "noise": lambda size, rng: rng.bytes(size),
     "zeros": lambda size, rng: bytes(size),
@@ -94,7 +99,9 @@ def layout_ids(name: str) -> list[int]:
 
 
 def test_layout_ids():
-    assert {name: id for name, id in _native.LAYOUTS.items() if name != "GUESS"} == {layout.name: id for id, layout in LAYOUTS.items()}
+    assert {name: id for name, id in _native.LAYOUTS.items() if name != "GUESS"} == {
+        layout.name: id for id, layout in LAYOUTS.items()
+    }
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -105,7 +112,9 @@ def test_every_kind_of_data(name, level):
         check(DATA[name](2 * CHUNK + 4321, rng), layout, level)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 255, 256, 257, 4095, 4097, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK + 1])
+@pytest.mark.parametrize(
+    "size", [1, 2, 3, 7, 8, 9, 255, 256, 257, 4095, 4097, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK + 1]
+)
 def test_lengths(size):
     rng = np.random.default_rng([SEED, size])
     for name in ("BF16", "F32", "F64", "F8_E4M3", "text", "noise", "zeros"):
@@ -128,7 +137,9 @@ def test_phase(start):
     for name in ("BF16", "F32", "F64"):
         data = rng.bytes(start) + weights(name, 2 * CHUNK, rng)
         chunks = check(data, _native.LAYOUTS[name], start=start)
-        phases = {run.phase for chunk in chunks if chunk.kind == RUNS for run in parse_runs(chunk.payload, len(chunk.plain))}
+        phases = {
+            run.phase for chunk in chunks if chunk.kind == RUNS for run in parse_runs(chunk.payload, len(chunk.plain))
+        }
         assert phases - {0}, "nothing here has a phase"
 
 
@@ -145,17 +156,26 @@ def test_special_floats():
     for name in ("BF16", "F16", "F32", "F64"):
         width = LAYOUTS[_native.LAYOUTS[name]].width
         data = bytearray(weights(name, CHUNK, rng))
-        for special in (b"\0" * width, b"\xff" * width, b"\0" * (width - 1) + b"\x80", b"\0" * (width - 2) + b"\x80\x7f", b"\1" + bytes(width - 1)):
+        for special in (
+            b"\0" * width,
+            b"\xff" * width,
+            b"\0" * (width - 1) + b"\x80",
+            b"\0" * (width - 2) + b"\x80\x7f",
+            b"\1" + bytes(width - 1),
+        ):
             for at in rng.integers(0, CHUNK // width, 50):
                 data[at * width : (at + 1) * width] = special
         check(bytes(data), _native.LAYOUTS[name])
 
 
 def safetensors_file(rng: np.random.Generator) -> tuple[bytes, dict[str, tuple[str, list[int], int, int]]]:
-    """A file with a tensor of each float dtype, an empty one and integers, and what it says of them: dtype, shape, offset, size."""
+    """A file with a tensor of each float dtype, an empty one and integers, and what it says of them: dtype, shape,
+    offset, size.
+    """
     tensors, body = {}, b""
     for name, dtype, shape in (
-        ("a", "BF16", [300, 200]), ("b", "F32", [100, 301]), ("c", "F16", [77]), ("empty", "F32", [0, 4]), ("d", "F64", [5000]),
+        ("a", "BF16", [300, 200]), ("b", "F32", [100, 301]), ("c", "F16", [77]), ("empty", "F32", [0, 4]),
+        ("d", "F64", [5000]),
         ("e", "F8_E4M3", [9999]), ("f", "F8_E5M2", [123, 45]), ("g", "I64", [1000]), ("h", "U8", [301]),
     ):  # fmt: skip
         layout = dtype if dtype in _native.LAYOUTS else "BYTES"
@@ -164,7 +184,10 @@ def safetensors_file(rng: np.random.Generator) -> tuple[bytes, dict[str, tuple[s
         body += data
     head = json.dumps(tensors).encode()
     start = 8 + len(head)
-    said = {name: (t["dtype"], t["shape"], start + t["data_offsets"][0], np.diff(t["data_offsets"])[0]) for name, t in tensors.items()}
+    said = {
+        name: (t["dtype"], t["shape"], start + t["data_offsets"][0], np.diff(t["data_offsets"])[0])
+        for name, t in tensors.items()
+    }
     return struct.pack("<Q", len(head)) + head + body, said
 
 
@@ -180,7 +203,9 @@ def test_compress(tmp_path, level):
     assert container.header.sha256 is not None
     assert container.header.level == ["fast", "default", "max"].index(level)
     found = {s.name: (s.dtype, list(s.shape), s.offset, s.plain_size) for s in container.segments()}
-    assert {name: found[name] for name in said if name in found} == {name: value for name, value in said.items() if name in found}
+    assert {name: found[name] for name in said if name in found} == {
+        name: value for name, value in said.items() if name in found
+    }
     assert set(said) - set(found) <= {"empty"}
     assert sum(s.stored_size for s in container.segments()) < len(plain) * 0.9
 
