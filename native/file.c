@@ -215,13 +215,13 @@ static int fetch_batch(struct zipfs_file *file, const struct batch *batch, enum 
     bool stored = batch->entries[0].kind == ZIPFS_KIND_STORED;
     struct zipfs_buffer *buffer = NULL;
     int error = 0;
-    *status_ret = stored ? ZIPFS_OK : zipfs_pool_take_buffer(file->pool, batch->stored_size, &buffer);
+    *status_ret = stored ? ZIPFS_OK : zipfs_buffers_take(zipfs_pool_buffers(file->pool), batch->stored_size, &buffer);
     if (*status_ret == ZIPFS_OK)
         *status_ret = pread_exact(file->fd, stored ? batch->dst : buffer->data, batch->stored_size, batch->offset);
     if (*status_ret == ZIPFS_OK)
         error = stored ? check_stored(file, batch) : decode_runs(file, batch, buffer->data);
     if (buffer)
-        zipfs_pool_give_buffer(file->pool, buffer);
+        zipfs_buffers_give(zipfs_pool_buffers(file->pool), buffer);
     return error;
 }
 

@@ -5,15 +5,12 @@
 
 #include "common.h"
 
-enum { BUFFER_GRANULE = 1 << 16, BUFFER_ALIGN = 4096 };
-
 struct zipfs_pool {
     pthread_mutex_t lock;
     pthread_cond_t seat_freed;
     unsigned jobs;
     struct zipfs_seat *seats;
-    struct zipfs_buffer *buffers; /* free ones, last used first */
-    unsigned num_buffers;
+    struct zipfs_buffers buffers;
     struct zipfs_workers *workers;
 };
 
@@ -27,15 +24,11 @@ enum zipfs_status zipfs_pool_create(unsigned jobs, struct zipfs_pool **pool_ret)
     }
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->seat_freed, NULL);
+    zipfs_buffers_init(&pool->buffers, jobs + 2); /* one per decode, and a few for threads that read meanwhile */
     pool->jobs = jobs;
     pool->seats = seats;
     *pool_ret = pool;
     return ZIPFS_OK;
-}
-
-static void free_buffer(struct zipfs_buffer *buffer) {
-    free(buffer->data);
-    free(buffer);
 }
 
 void zipfs_pool_free(struct zipfs_pool *pool) {
@@ -44,11 +37,7 @@ void zipfs_pool_free(struct zipfs_pool *pool) {
     zipfs_workers_free(pool->workers);
     for (unsigned i = 0; i < pool->jobs; i++)
         zipfs_codec_free(pool->seats[i].codec);
-    while (pool->buffers) {
-        struct zipfs_buffer *next = pool->buffers->next;
-        free_buffer(pool->buffers);
-        pool->buffers = next;
-    }
+    zipfs_buffers_clear(&pool->buffers);
     pthread_cond_destroy(&pool->seat_freed);
     pthread_mutex_destroy(&pool->lock);
     free(pool->seats);
@@ -102,48 +91,8 @@ void zipfs_pool_give_seat(struct zipfs_pool *pool, struct zipfs_seat *seat) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-static struct zipfs_buffer *new_buffer(size_t size) {
-    struct zipfs_buffer *buffer = malloc(sizeof *buffer);
-    if (!buffer)
-        return NULL;
-    buffer->capacity = (size + BUFFER_GRANULE - 1) / BUFFER_GRANULE * BUFFER_GRANULE;
-    buffer->data = aligned_alloc(BUFFER_ALIGN, buffer->capacity);
-    if (!buffer->data) {
-        free(buffer);
-        return NULL;
-    }
-    return buffer;
-}
-
-enum zipfs_status zipfs_pool_take_buffer(struct zipfs_pool *pool, size_t size, struct zipfs_buffer **buffer_ret) {
-    pthread_mutex_lock(&pool->lock);
-    struct zipfs_buffer *buffer = pool->buffers;
-    if (buffer) {
-        pool->buffers = buffer->next;
-        pool->num_buffers--;
-    }
-    pthread_mutex_unlock(&pool->lock);
-    if (buffer && buffer->capacity < size) {
-        free_buffer(buffer);
-        buffer = NULL;
-    }
-    if (!buffer && !(buffer = new_buffer(size)))
-        return ZIPFS_NO_MEMORY;
-    *buffer_ret = buffer;
-    return ZIPFS_OK;
-}
-
-void zipfs_pool_give_buffer(struct zipfs_pool *pool, struct zipfs_buffer *buffer) {
-    pthread_mutex_lock(&pool->lock);
-    bool keep = pool->num_buffers < pool->jobs + 2; /* one per decode, and a few for threads that read meanwhile */
-    if (keep) {
-        buffer->next = pool->buffers;
-        pool->buffers = buffer;
-        pool->num_buffers++;
-    }
-    pthread_mutex_unlock(&pool->lock);
-    if (!keep)
-        free_buffer(buffer);
+struct zipfs_buffers *zipfs_pool_buffers(struct zipfs_pool *pool) {
+    return &pool->buffers;
 }
 
 struct zipfs_workers *zipfs_pool_workers(struct zipfs_pool *pool) {

@@ -2,6 +2,7 @@
 #ifndef ZIPFS_POOL_H
 #define ZIPFS_POOL_H
 
+#include "buffers.h"
 #include "workers.h"
 #include "zipfs.h"
 
@@ -23,14 +24,8 @@ struct zipfs_seat {
 enum zipfs_status zipfs_pool_take_seat(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_seat **seat_ret);
 void zipfs_pool_give_seat(struct zipfs_pool *pool, struct zipfs_seat *seat);
 
-/* A buffer for stored bytes. Never waits; the pool keeps a few that were given back. */
-struct zipfs_buffer {
-    struct zipfs_buffer *next;
-    size_t capacity;
-    uint8_t *data;
-};
-enum zipfs_status zipfs_pool_take_buffer(struct zipfs_pool *pool, size_t size, struct zipfs_buffer **buffer_ret);
-void zipfs_pool_give_buffer(struct zipfs_pool *pool, struct zipfs_buffer *buffer);
+/* Buffers for stored bytes. */
+struct zipfs_buffers *zipfs_pool_buffers(struct zipfs_pool *pool);
 
 /* The threads for large requests, jobs - 1 of them. */
 struct zipfs_workers *zipfs_pool_workers(struct zipfs_pool *pool);

@@ -7,11 +7,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "buffers.h"
 #include "common.h"
 #include "container.h"
 #include "io.h"
 
-enum { NUM_SLOTS = 64 };
+enum { NUM_SLOTS = 64, BUFFERS_KEPT = 8 };
 
 /* The page of all those with the same number modulo NUM_SLOTS that was used last. A page is read under its slot's lock, so that
  * threads that want the same page read it once; nobody holds two slots. */
@@ -25,6 +26,7 @@ struct zipfs_reader {
     int fd;
     struct zipfs_header header;
     uint8_t *root;
+    struct zipfs_buffers buffers; /* for payloads of zipfs_reader_chunk and _check */
     struct page_slot slots[NUM_SLOTS];
 };
 
@@ -55,6 +57,7 @@ enum zipfs_status zipfs_reader_open(int fd, struct zipfs_reader **reader_ret) {
     if (!reader)
         return ZIPFS_NO_MEMORY;
     reader->fd = -1;
+    zipfs_buffers_init(&reader->buffers, BUFFERS_KEPT);
     for (int i = 0; i < NUM_SLOTS; i++)
         pthread_mutex_init(&reader->slots[i].lock, NULL);
     enum zipfs_status status = read_header(fd, &reader->header);
@@ -78,6 +81,7 @@ void zipfs_reader_free(struct zipfs_reader *reader) {
         pthread_mutex_destroy(&reader->slots[i].lock);
         free(reader->slots[i].data);
     }
+    zipfs_buffers_clear(&reader->buffers);
     if (reader->fd >= 0)
         close(reader->fd);
     free(reader->root);
@@ -127,19 +131,20 @@ enum zipfs_status zipfs_reader_entry(struct zipfs_reader *reader, uint64_t numbe
     return status;
 }
 
-/* Reads the payload of chunk `number` into a buffer that the caller frees. */
-static enum zipfs_status read_payload(struct zipfs_reader *reader, uint64_t number, uint8_t **payload_ret, struct zipfs_entry *entry_ret) {
+/* Reads the payload of chunk `number` into a buffer that the caller gives back. */
+static enum zipfs_status read_payload(struct zipfs_reader *reader, uint64_t number, struct zipfs_buffer **payload_ret,
+                                      struct zipfs_entry *entry_ret) {
     uint64_t offset;
+    struct zipfs_buffer *payload;
     enum zipfs_status status = zipfs_reader_entry(reader, number, &offset, entry_ret);
+    if (status == ZIPFS_OK)
+        status = zipfs_buffers_take(&reader->buffers, entry_ret->stored_size, &payload);
     if (status != ZIPFS_OK)
         return status;
-    uint8_t *payload = malloc(entry_ret->stored_size);
-    if (!payload)
-        return ZIPFS_NO_MEMORY;
-    status = pread_exact(reader->fd, payload, entry_ret->stored_size, offset);
+    status = pread_exact(reader->fd, payload->data, entry_ret->stored_size, offset);
     if (status != ZIPFS_OK) {
         int error = errno;
-        free(payload);
+        zipfs_buffers_give(&reader->buffers, payload);
         errno = error;
         return status;
     }
@@ -152,25 +157,25 @@ enum zipfs_status zipfs_reader_chunk(struct zipfs_reader *reader, struct zipfs_c
     if (number >= reader->header.num_chunks || dst_size != zipfs_chunk_size(&reader->header, number))
         return ZIPFS_BAD_ARGUMENT;
     struct zipfs_entry entry;
-    uint8_t *payload;
+    struct zipfs_buffer *payload;
     enum zipfs_status status = read_payload(reader, number, &payload, &entry);
     if (status != ZIPFS_OK)
         return status;
-    status = zipfs_decode_chunk(codec, number, &entry, payload, dst, dst_size);
-    free(payload);
+    status = zipfs_decode_chunk(codec, number, &entry, payload->data, dst, dst_size);
+    zipfs_buffers_give(&reader->buffers, payload);
     if (status == ZIPFS_OK && check_plain && zipfs_hash(dst, dst_size, 0) != entry.plain_hash)
         return ZIPFS_PLAIN_CHECKSUM;
     return status;
 }
 
 enum zipfs_status zipfs_reader_check(struct zipfs_reader *reader, struct zipfs_codec *codec, uint64_t number) {
-    (void)codec; /* part of the signature so that a codec's scratch may hold the payload one day */
+    (void)codec; /* a reader keeps its own buffers */
     struct zipfs_entry entry;
-    uint8_t *payload;
+    struct zipfs_buffer *payload;
     enum zipfs_status status = read_payload(reader, number, &payload, &entry);
     if (status != ZIPFS_OK)
         return status;
-    bool good = zipfs_hash(payload, entry.stored_size, number) == entry.stored_hash;
-    free(payload);
+    bool good = zipfs_hash(payload->data, entry.stored_size, number) == entry.stored_hash;
+    zipfs_buffers_give(&reader->buffers, payload);
     return good ? ZIPFS_OK : ZIPFS_CHUNK_CHECKSUM;
 }
