@@ -101,7 +101,7 @@ BROKEN = {
     "NaN": b'{"a":{"dtype":"U8","shape":[12],"data_offsets":[0,NaN]}}',
     "number of 5000 digits": b'{"a":{"dtype":"U8","shape":[%s],"data_offsets":[0,12]}}' % (b"1" * 5000),
     "deep nesting": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-    "many brackets": b'{"a":[' + b"[]," * 1_000_001 + b"[]]}",
+    "many brackets": b'{"a":[' + b"[]," * 500_001 + b"[]]}",
     "metadata is a list": b'{"__metadata__":[],"a":%s}' % json.dumps(ONE).encode(),
     "metadata of numbers": b'{"__metadata__":{"n":1},"a":%s}' % json.dumps(ONE).encode(),
     "overlap": json.dumps({"a": ONE, "b": {**ONE, "shape": [2], "data_offsets": [8, 12]}}).encode(),
@@ -155,4 +155,4 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
         path = tmp_path / "hostile"
         path.write_bytes(with_header(body, 12))
         run = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
-        assert int(run.stdout) < 250, f"{filler!r} took {run.stdout} MiB"
+        assert int(run.stdout) < 120, f"{filler!r} took {run.stdout} MiB"

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 from zipfs import _native
 
-MAX_HEADER = 16 << 20
-"""Bytes of the longest header that is parsed (about 150,000 tensors).
+MAX_HEADER = 8 << 20
+"""Bytes of the longest header that is parsed (about 75,000 tensors).
 
 A file with a longer one is opaque. Bounds memory.
 """
 
-MAX_BRACKETS = 1_000_000
+MAX_BRACKETS = 500_000
 """Most brackets in a header that is parsed.
 
 A tensor has 3. Bounds the memory of what json makes of a hostile header.
