@@ -80,6 +80,20 @@ def test_rans_lengths_and_alphabets(n, num_values):
         check(coded(run(0, values.astype(np.uint8).tobytes(), [RANS]), ZEROS))
 
 
+@pytest.mark.parametrize("n", [1, 127, 129, 4095, 4096, 4097, 4096 + 128, 8000])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rans_and_escapes_in_every_field(layout, n):
+    """Long runs whose fields have more values than a table has symbols: states and escapes live on across whatever pieces
+    a decoder works in.
+    """
+    rng = np.random.default_rng([SEED, layout, n])
+    width = LAYOUTS[layout].width
+    words = np.minimum(rng.geometric(0.03, (n, width)) - 1, 255).astype(np.uint8)
+    words[:, -1] ^= rng.integers(0, 2, n).astype(np.uint8) << 7
+    zeros = run(0, bytes(FULL - n * width), [CONST])
+    check(coded(run(layout, words.tobytes(), [RANS] * len(LAYOUTS[layout].fields)), zeros))
+
+
 def test_rans_extreme_frequencies():
     """A symbol of frequency 255 and one of 1, in both orders: the longest and the shortest steps of a state."""
     rng = np.random.default_rng(SEED)
