@@ -33,7 +33,8 @@ ENCODING = "latin-1"
 """Any byte of a name is one character and comes back as it was."""
 MAX_REQUEST = 1 << 20
 MAX_BACKGROUND = 64
-MAX_THREADS = 10
+MAX_THREADS = max(10, 2 * (os.cpu_count() or 1))
+"""More than CPUs, since a read that waits for the disk holds one."""
 OPTIONS = {
     "foreground": True,
     "fsname": "zipfs",
