@@ -8,7 +8,8 @@
 
 enum { MAX_ATTEMPTS = 16 };
 
-/* glibc has no wrapper. EAGAIN means that a rename raced with the walk and that beneath could not be decided: walk again. */
+/* glibc has no wrapper. EAGAIN means that a rename raced with the walk and that beneath could not be decided: walk
+ * again. */
 int zipfs_open_beneath(int dir_fd, const char *path, int flags) {
     struct open_how how = {
         .flags = (unsigned)flags | O_CLOEXEC,

@@ -1,4 +1,4 @@
-/* See cache.h. One lock guards table, list and budget; no decode, no read and no allocation of a buffer happens under it. */
+/* See cache.h. One lock guards table, list and budget; nothing is decoded, read or allocated (but nodes) under it. */
 #include "cache.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@ struct node {
     struct node *prev, *next; /* in the list while READY, held and unpinned; next also chains spares */
     unsigned pins;            /* readers and waiters */
     enum node_state state;
-    bool charged;             /* counted in held_bytes: stays after the last pin is gone */
+    bool charged; /* counted in held_bytes: stays after the last pin is gone */
     int error;
     pthread_cond_t loaded;
 };
@@ -32,8 +32,8 @@ struct zipfs_cache {
     size_t budget, held_bytes;
     struct node **buckets;
     size_t bucket_mask;
-    struct node list;     /* circular: list.next is the least recently used */
-    struct node *spares;  /* nodes with a buffer, for the next misses */
+    struct node list;    /* circular: list.next is the least recently used */
+    struct node *spares; /* nodes with a buffer, for the next misses */
     unsigned num_spares;
     struct zipfs_pool *pool;
     _Atomic unsigned refs;
@@ -118,8 +118,9 @@ void zipfs_cache_stats(const struct zipfs_cache *cache, struct zipfs_stats *stat
     const struct zipfs_counters *c = &cache->counters;
 #define GET(name) .name = atomic_load_explicit(&c->name, memory_order_relaxed)
     *stats_ret = (struct zipfs_stats){
-        GET(reads), GET(bytes_read), GET(bytes_passed), GET(chunks_decoded), GET(bytes_decoded), GET(stored_bytes_read),
-        GET(cache_hits), GET(cache_waits), GET(cache_misses), GET(cache_evictions), GET(cache_bytes), GET(errors),
+        GET(reads),         GET(bytes_read),        GET(bytes_passed), GET(chunks_decoded),
+        GET(bytes_decoded), GET(stored_bytes_read), GET(cache_hits),   GET(cache_waits),
+        GET(cache_misses),  GET(cache_evictions),   GET(cache_bytes),  GET(errors),
     };
 #undef GET
 }
@@ -182,7 +183,7 @@ static void discharge(struct zipfs_cache *cache, struct node *node) {
     ZIPFS_COUNT(cache->counters.cache_bytes, -(uint64_t)cost(node));
 }
 
-/* Keeps an unused node and its buffer for the next miss, or puts it in front of *garbage, to be freed without the lock. */
+/* Keeps an unused node and its buffer for the next miss, or puts it in front of *garbage, to be freed unlocked. */
 static void retire(struct zipfs_cache *cache, struct node *node, struct node **garbage) {
     bool keep = cache->num_spares < SPARES_MAX && node->buffer;
     struct node **chain = keep ? &cache->spares : garbage;
@@ -262,7 +263,8 @@ static void unpin(struct zipfs_cache *cache, struct node *node, struct node **ga
 }
 
 /* Enters a node for a chunk that this thread is going to load: pinned, charged if there is room. Lock held. */
-static struct node *enter(struct zipfs_cache *cache, uint64_t file, uint64_t number, size_t size, size_t capacity, struct node **garbage) {
+static struct node *enter(struct zipfs_cache *cache, uint64_t file, uint64_t number, size_t size, size_t capacity,
+                          struct node **garbage) {
     bool room = make_room(cache, capacity + ZIPFS_CHUNK_OVERHEAD, garbage);
     struct node *node = take_spare(cache, capacity);
     if (!node && !(node = new_node(capacity)))
@@ -288,7 +290,8 @@ static int load_node(struct node *node, zipfs_load_fn load, void *context) {
     return load(context, node->buffer);
 }
 
-/* Publishes the outcome. A failed chunk, and one that the budget has no room for, leaves the table; its pins stay valid. Lock held. */
+/* Publishes the outcome. A failed chunk, and one that the budget has no room for, leaves the table; its pins stay
+ * valid. Lock held. */
 static void settle(struct zipfs_cache *cache, struct node *node, int error) {
     node->state = error ? FAILED : READY;
     node->error = error;

@@ -34,9 +34,9 @@ uint64_t zipfs_cache_new_file(struct zipfs_cache *cache);
 void zipfs_cache_drop_file(struct zipfs_cache *cache, uint64_t file);
 
 /*
- * Pins chunk `number` of `file`, which has `size` plain bytes. If it is not held, one caller loads it and all others who ask
- * meanwhile wait for that. A failure goes to all of them and is forgotten. capacity is the buffer to allocate (size or more): equal
- * capacities let evicted buffers be used again. Returns 0 or -errno.
+ * Pins chunk `number` of `file`, which has `size` plain bytes. If it is not held, one caller loads it and all others
+ * who ask meanwhile wait for that. A failure goes to all of them and is forgotten. capacity is the buffer to allocate
+ * (size or more): equal capacities let evicted buffers be used again. Returns 0 or -errno.
  */
 int zipfs_cache_get(struct zipfs_cache *cache, uint64_t file, uint64_t number, size_t size, size_t capacity,
                     zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret);

@@ -37,7 +37,8 @@ struct section {
 };
 
 static struct section load_section(const uint8_t *src) {
-    return (struct section){zipfs_load16(src), zipfs_load16(src + 2), zipfs_load32(src + 4), zipfs_load64(src + 8), zipfs_load64(src + 16)};
+    return (struct section){zipfs_load16(src), zipfs_load16(src + 2), zipfs_load32(src + 4), zipfs_load64(src + 8),
+                            zipfs_load64(src + 16)};
 }
 
 /* Checks what can be said of section `index` alone and of its place among the kinds. */
@@ -59,10 +60,22 @@ static enum zipfs_status check_section_kind(const struct section *section, unsig
 
 static void keep_section(const struct section *section, struct zipfs_header *header) {
     switch (section->kind) {
-    case PAYLOADS: header->payloads_offset = section->offset; header->payloads_size = section->size; break;
-    case PAGES: header->pages_offset = section->offset; header->pages_size = section->size; break;
-    case ROOT: header->root_offset = section->offset; header->root_size = section->size; break;
-    case SEGMENTS: header->segments_offset = section->offset; header->segments_size = section->size; break;
+    case PAYLOADS:
+        header->payloads_offset = section->offset;
+        header->payloads_size = section->size;
+        break;
+    case PAGES:
+        header->pages_offset = section->offset;
+        header->pages_size = section->size;
+        break;
+    case ROOT:
+        header->root_offset = section->offset;
+        header->root_size = section->size;
+        break;
+    case SEGMENTS:
+        header->segments_offset = section->offset;
+        header->segments_size = section->size;
+        break;
     default: break; /* unknown and optional */
     }
 }
@@ -84,7 +97,8 @@ static enum zipfs_status parse_sections(const uint8_t *src, unsigned num_section
     if (end != header->container_size)
         return ZIPFS_BAD_SECTIONS;
     uint64_t num_pages = zipfs_num_pages(header);
-    if (header->pages_size != PAGE_HEAD * num_pages + ENTRY_SIZE * header->num_chunks || header->root_size != 8 * (num_pages + 2))
+    if (header->pages_size != PAGE_HEAD * num_pages + ENTRY_SIZE * header->num_chunks
+        || header->root_size != 8 * (num_pages + 2))
         return ZIPFS_BAD_SECTIONS;
     if (header->root_size > ZIPFS_ROOT_SIZE_MAX)
         return ZIPFS_TOO_LARGE;
@@ -114,14 +128,16 @@ static enum zipfs_status parse_sizes(const uint8_t *src, uint64_t file_size, str
         return file_size < header->container_size ? ZIPFS_TRUNCATED : ZIPFS_BAD_HEADER;
     header->chunk_log2 = src[48];
     header->level = src[49];
-    if (header->chunk_log2 < ZIPFS_CHUNK_LOG2_MIN || header->chunk_log2 > ZIPFS_CHUNK_LOG2_MAX || header->level > ZIPFS_LEVEL_MAX)
+    if (header->chunk_log2 < ZIPFS_CHUNK_LOG2_MIN || header->chunk_log2 > ZIPFS_CHUNK_LOG2_MAX
+        || header->level > ZIPFS_LEVEL_MAX)
         return ZIPFS_BAD_HEADER;
     uint64_t chunk_size = (uint64_t)1 << header->chunk_log2;
     header->num_chunks = (header->plain_size + chunk_size - 1) >> header->chunk_log2;
     return ZIPFS_OK;
 }
 
-enum zipfs_status zipfs_header_parse(const uint8_t *src, size_t src_size, uint64_t file_size, struct zipfs_header *header_ret) {
+enum zipfs_status zipfs_header_parse(const uint8_t *src, size_t src_size, uint64_t file_size,
+                                     struct zipfs_header *header_ret) {
     enum zipfs_status status = check_frame(src, src_size, file_size);
     if (status != ZIPFS_OK)
         return status;
@@ -182,7 +198,9 @@ enum zipfs_status zipfs_header_write(const struct zipfs_header *header, uint8_t 
     zipfs_store64(dst + CHECKSUM_OFFSET, zipfs_hash(dst, CHECKSUM_OFFSET, 0));
     /* What a reader would refuse is not written: one list of rules for both. */
     struct zipfs_header parsed;
-    return zipfs_header_parse(dst, ZIPFS_HEADER_SIZE, header->container_size, &parsed) == ZIPFS_OK ? ZIPFS_OK : ZIPFS_BAD_ARGUMENT;
+    if (zipfs_header_parse(dst, ZIPFS_HEADER_SIZE, header->container_size, &parsed) != ZIPFS_OK)
+        return ZIPFS_BAD_ARGUMENT;
+    return ZIPFS_OK;
 }
 
 /* ---- root and pages ---- */
@@ -207,7 +225,8 @@ void zipfs_page_entry(const uint8_t *page, size_t index, uint64_t *offset_ret, s
     *entry_ret = (struct zipfs_entry){zipfs_load32(src + 8), src[12], zipfs_load64(src + 16), zipfs_load64(src + 24)};
 }
 
-enum zipfs_status zipfs_page_check(const struct zipfs_header *header, const uint8_t *root, uint64_t page, const uint8_t *src) {
+enum zipfs_status zipfs_page_check(const struct zipfs_header *header, const uint8_t *root, uint64_t page,
+                                   const uint8_t *src) {
     size_t num_entries = zipfs_page_entries(header, page);
     if (zipfs_load64(src) != zipfs_hash(src + 8, zipfs_page_size(header, page) - 8, page))
         return ZIPFS_PAGE_CHECKSUM;
@@ -215,7 +234,8 @@ enum zipfs_status zipfs_page_check(const struct zipfs_header *header, const uint
         return ZIPFS_BAD_PAGE;
     if (!all_zero(src + 20, 12))
         return ZIPFS_RESERVED_NOT_ZERO;
-    uint64_t end = zipfs_load64(root + 8 * page); /* no overflow below: 127 chunks of at most 4 MiB past a checked bound */
+    /* No overflow below: 127 chunks of at most 4 MiB past a checked bound. */
+    uint64_t end = zipfs_load64(root + 8 * page);
     for (size_t i = 0; i < num_entries; i++) {
         uint64_t offset;
         struct zipfs_entry entry;

@@ -1,4 +1,4 @@
-/* The fixed structures of a container (docs/format.md sections 2 and 3): their sizes, and their checks. No I/O, no state. */
+/* The fixed structures of a container (docs/format.md sections 2 and 3): sizes and checks. No I/O, no state. */
 #ifndef ZIPFS_CONTAINER_H
 #define ZIPFS_CONTAINER_H
 
@@ -32,7 +32,8 @@ static inline size_t zipfs_page_size(const struct zipfs_header *header, uint64_t
 enum zipfs_status zipfs_root_check(const struct zipfs_header *header, const uint8_t *root);
 
 /* Checks page `page` (zipfs_page_size bytes) between its two bounds, with every rule of its entries. */
-enum zipfs_status zipfs_page_check(const struct zipfs_header *header, const uint8_t *root, uint64_t page, const uint8_t *src);
+enum zipfs_status zipfs_page_check(const struct zipfs_header *header, const uint8_t *root, uint64_t page,
+                                   const uint8_t *src);
 
 /* Entry `index` of a checked page. */
 void zipfs_page_entry(const uint8_t *page, size_t index, uint64_t *offset_ret, struct zipfs_entry *entry_ret);

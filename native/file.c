@@ -1,5 +1,5 @@
-/* The read path: a byte range of a plain file, from whole chunks decoded straight into the caller's buffer, chunks held by the
- * cache, and parts of chunks through the cache. */
+/* The read path: a byte range of a plain file, from whole chunks decoded straight into the caller's buffer, chunks held
+ * by the cache, and parts of chunks through the cache. */
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -38,11 +38,11 @@ struct zipfs_file {
     struct zipfs_cache *cache;
     struct zipfs_counters *counters;
     struct zipfs_pool *pool;
-    uint64_t id;                         /* in the cache */
+    uint64_t id; /* in the cache */
     uint64_t size;
-    struct zipfs_reader *reader;         /* NULL: passed through */
-    const struct zipfs_header *header;   /* NULL: passed through */
-    int fd;                              /* the reader's, or our own */
+    struct zipfs_reader *reader;       /* NULL: passed through */
+    const struct zipfs_header *header; /* NULL: passed through */
+    int fd;                            /* the reader's, or our own */
     struct damage damage;
     char name[];
 };
@@ -66,7 +66,8 @@ static enum zipfs_status open_source(struct zipfs_file *file, int fd, bool plain
     return ZIPFS_OK;
 }
 
-enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, const char *name, bool plain, struct zipfs_file **file_ret) {
+enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, const char *name, bool plain,
+                                  struct zipfs_file **file_ret) {
     size_t name_size = strlen(name) + 1;
     struct zipfs_file *file = calloc(1, sizeof *file + name_size);
     if (!file)
@@ -210,7 +211,8 @@ static int decode_runs(struct zipfs_file *file, const struct batch *batch, const
     return error;
 }
 
-/* Reads and decodes the payloads of the batch. *status_ret tells about the read; what fails after it is logged and returned. */
+/* Reads and decodes the payloads of the batch. *status_ret tells about the read; what fails after it is
+ * logged and returned. */
 static int fetch_batch(struct zipfs_file *file, const struct batch *batch, enum zipfs_status *status_ret) {
     bool stored = batch->entries[0].kind == ZIPFS_KIND_STORED;
     struct zipfs_buffer *buffer = NULL;
@@ -255,7 +257,8 @@ static int flush_batch(struct zipfs_file *file, struct batch *batch) {
     return error;
 }
 
-/* Adds a chunk to the batch, flushing first what it cannot join. Payloads of neighbours are contiguous (docs/format.md section 3). */
+/* Adds a chunk to the batch, flushing first what it cannot join. Payloads of neighbours are contiguous (docs/format.md
+ * section 3). */
 static int add_to_batch(struct zipfs_file *file, struct batch *batch, uint64_t number, uint8_t *dst) {
     uint64_t offset;
     struct zipfs_entry entry;
@@ -333,7 +336,8 @@ static int read_range(struct zipfs_file *file, uint8_t *dst, size_t size, uint64
     while (offset < end) {
         uint64_t number = offset >> header->chunk_log2;
         uint64_t start = number << header->chunk_log2;
-        uint64_t last = end == header->plain_size ? header->num_chunks : end >> header->chunk_log2; /* whole ones end here */
+        /* The chunks before `last` are wanted to their ends. */
+        uint64_t last = end == header->plain_size ? header->num_chunks : end >> header->chunk_log2;
         uint64_t stop;
         int error;
         if (offset == start && number < last) {
@@ -376,7 +380,10 @@ static void read_large_part(void *context, size_t index) {
 static int read_large(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset) {
     uint64_t chunk_size = (uint64_t)1 << file->header->chunk_log2;
     struct large_read large = {
-        .file = file, .dst = dst, .offset = offset, .end = offset + size,
+        .file = file,
+        .dst = dst,
+        .offset = offset,
+        .end = offset + size,
         .part_size = chunk_size > PART_SIZE ? chunk_size : PART_SIZE,
     };
     size_t num_parts = (large.end - 1) / large.part_size - offset / large.part_size + 1;

@@ -1,4 +1,4 @@
-/* The read operation of libfuse's high-level interface. libfuse's threads call it directly: it must never touch Python. */
+/* The read operation of libfuse's high-level interface. libfuse's threads call it: it must never touch Python. */
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
@@ -15,7 +15,8 @@ static int fuse_read(char *dst, size_t size, off_t offset, const void *file_info
         return -EBADF;
     if (offset < 0)
         return -EINVAL;
-    ssize_t got = zipfs_file_pread((struct zipfs_file *)(uintptr_t)handle, dst, size > INT_MAX ? INT_MAX : size, offset);
+    ssize_t got = zipfs_file_pread((struct zipfs_file *)(uintptr_t)handle, dst, size > INT_MAX ? INT_MAX : size,
+                                   offset);
     return (int)got;
 }
 

@@ -19,7 +19,7 @@ void zipfs_log_to_fd(int fd) {
     atomic_store(&log_fd, fd);
 }
 
-/* Copies a line without control characters (a file's name may hold a newline and must not forge a line). Returns its size. */
+/* Copies a line without control characters (a newline in a file's name must not forge a line). Returns its size. */
 static size_t clean_line(const char *line, char *dst, size_t dst_capacity) {
     size_t size = 0;
     for (; line[size] != '\0' && size < dst_capacity; size++) {

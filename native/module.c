@@ -1,4 +1,4 @@
-/* The extension zipfs._native: exceptions, small functions, and what its other files (module_*.c) share. Contract: zipfs/_native.pyi. */
+/* The extension zipfs._native (contract: zipfs/_native.pyi): exceptions, small functions, what module_*.c share. */
 #include "module.h"
 
 #include <errno.h>
@@ -29,7 +29,8 @@ PyObject *zipfs_raise(enum zipfs_status status, const char *where) {
     case ZIPFS_NO_SPACE:
     case ZIPFS_BAD_ARGUMENT: return PyErr_Format(PyExc_ValueError, "%s: %s", where, zipfs_status_name(status));
     case ZIPFS_BAD_KERNEL:
-        return PyErr_Format(PyExc_RuntimeError, "ZIPFS_KERNEL demands a kernel that is unknown, not built or beyond this CPU");
+        return PyErr_Format(PyExc_RuntimeError,
+                            "ZIPFS_KERNEL demands a kernel that is unknown, not built or beyond this CPU");
     default: return raise_format_error(status, where);
     }
 }
@@ -163,8 +164,11 @@ static PyMethodDef functions[] = {
 };
 
 static struct PyModuleDef module_def = {
-    PyModuleDef_HEAD_INIT, "zipfs._native", "Codec, containers, cache and read path of zipfs in C.", -1, functions,
-    NULL, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT,
+    .m_name = "zipfs._native",
+    .m_doc = "Codec, containers, cache and read path of zipfs in C.",
+    .m_size = -1,
+    .m_methods = functions,
 };
 
 PyMODINIT_FUNC PyInit__native(void) {
@@ -172,7 +176,8 @@ PyMODINIT_FUNC PyInit__native(void) {
     if (!module)
         return NULL;
     format_error = PyErr_NewExceptionWithDoc(
-        "zipfs._native.FormatError", "A container breaks a rule of docs/format.md. args: (status, where). Attribute: status.", NULL, NULL);
+        "zipfs._native.FormatError",
+        "A container breaks a rule of docs/format.md. args: (status, where). Attribute: status.", NULL, NULL);
     if (!format_error || PyModule_AddObjectRef(module, "FormatError", format_error) < 0 || zipfs_add_codec(module) < 0
         || zipfs_add_container(module) < 0 || zipfs_add_cache(module) < 0) {
         Py_DECREF(module);

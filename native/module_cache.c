@@ -37,9 +37,9 @@ static PyObject *cache_stats(CacheObject *self, PyObject *unused) {
     struct zipfs_stats stats;
     zipfs_cache_stats(self->cache, &stats);
 #define U64(name) #name, (unsigned long long)stats.name
-    return Py_BuildValue("{sK sK sK sK sK sK sK sK sK sK sK sK}", U64(reads), U64(bytes_read), U64(bytes_passed), U64(chunks_decoded),
-                         U64(bytes_decoded), U64(stored_bytes_read), U64(cache_hits), U64(cache_waits), U64(cache_misses),
-                         U64(cache_evictions), U64(cache_bytes), U64(errors));
+    return Py_BuildValue("{sK sK sK sK sK sK sK sK sK sK sK sK}", U64(reads), U64(bytes_read), U64(bytes_passed),
+                         U64(chunks_decoded), U64(bytes_decoded), U64(stored_bytes_read), U64(cache_hits),
+                         U64(cache_waits), U64(cache_misses), U64(cache_evictions), U64(cache_bytes), U64(errors));
 #undef U64
 }
 
@@ -72,7 +72,8 @@ static int file_init(FileObject *self, PyObject *args, PyObject *kwargs) {
     CacheObject *cache;
     int fd, plain = 0;
     PyObject *name;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!iO&|p:File", names, cache_type, &cache, &fd, PyUnicode_FSConverter, &name, &plain))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!iO&|p:File", names, cache_type, &cache, &fd,
+                                     PyUnicode_FSConverter, &name, &plain))
         return -1;
     enum zipfs_status status = ZIPFS_BAD_ARGUMENT;
     const char *text = PyBytes_AsString(name);

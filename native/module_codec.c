@@ -67,8 +67,8 @@ static enum zipfs_status encode_chunks(struct encode_job *job) {
         size_t start = i * job->chunk_size;
         size_t rest = job->src_size - start;
         size_t size = rest < job->chunk_size ? rest : job->chunk_size;
-        enum zipfs_status status = zipfs_encode_chunk(job->codec, job->level, job->number, job->src + start, size, job->segments,
-                                                      job->num_segments, dst, size, &job->entries[i]);
+        enum zipfs_status status = zipfs_encode_chunk(job->codec, job->level, job->number, job->src + start, size,
+                                                      job->segments, job->num_segments, dst, size, &job->entries[i]);
         if (status != ZIPFS_OK)
             return status;
         dst += job->entries[i].stored_size;
@@ -77,8 +77,8 @@ static enum zipfs_status encode_chunks(struct encode_job *job) {
 }
 
 static PyObject *entry_tuple(const struct zipfs_entry *entry) {
-    return Py_BuildValue("IIKK", (unsigned)entry->stored_size, (unsigned)entry->kind, (unsigned long long)entry->stored_hash,
-                         (unsigned long long)entry->plain_hash);
+    return Py_BuildValue("IIKK", (unsigned)entry->stored_size, (unsigned)entry->kind,
+                         (unsigned long long)entry->stored_hash, (unsigned long long)entry->plain_hash);
 }
 
 static PyObject *entry_list(const struct zipfs_entry *entries, size_t num_entries) {
@@ -105,7 +105,8 @@ static PyObject *run_encode(CodecObject *self, struct encode_job *job) {
         enum zipfs_status status;
         WITHOUT_GIL(status = encode_chunks(job));
         zipfs_codec_end(self);
-        result = status == ZIPFS_OK ? entry_list(job->entries, job->num_chunks) : zipfs_raise_chunk(status, job->number);
+        result = status == ZIPFS_OK ? entry_list(job->entries, job->num_chunks)
+                                    : zipfs_raise_chunk(status, job->number);
     }
     free(job->entries);
     return result;
@@ -126,7 +127,8 @@ static PyObject *codec_encode(CodecObject *self, PyObject *args, PyObject *kwarg
     Py_buffer src, segments, dst;
     uint64_t number;
     int level;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*O&y*iw*:encode", names, &src, zipfs_as_u64, &number, &segments, &level, &dst))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*O&y*iw*:encode", names, &src, zipfs_as_u64, &number, &segments,
+                                     &level, &dst))
         return NULL;
     PyObject *result = NULL;
     const char *mistake = encode_mistake(&src, &segments, &dst, level);
@@ -134,8 +136,13 @@ static PyObject *codec_encode(CodecObject *self, PyObject *args, PyObject *kwarg
         PyErr_SetString(PyExc_ValueError, mistake);
     } else {
         struct encode_job job = {
-            .number = number, .level = level, .src = src.buf, .src_size = src.len, .segments = segments.buf,
-            .num_segments = segments.len / sizeof(struct zipfs_segment), .dst = dst.buf,
+            .number = number,
+            .level = level,
+            .src = src.buf,
+            .src_size = src.len,
+            .segments = segments.buf,
+            .num_segments = segments.len / sizeof(struct zipfs_segment),
+            .dst = dst.buf,
         };
         result = run_encode(self, &job);
     }
@@ -239,7 +246,8 @@ static PyObject *py_zstd_compress(PyObject *module, PyObject *args) {
     enum zipfs_status status;
     WITHOUT_GIL(status = compress_frame(&data, &frame, &size));
     PyBuffer_Release(&data);
-    PyObject *result = status == ZIPFS_OK ? PyBytes_FromStringAndSize((char *)frame, size) : zipfs_raise(status, "zstd_compress");
+    PyObject *result = status == ZIPFS_OK ? PyBytes_FromStringAndSize((char *)frame, size)
+                                          : zipfs_raise(status, "zstd_compress");
     free(frame);
     return result;
 }
@@ -257,7 +265,8 @@ static PyObject *py_zstd_decompress(PyObject *module, PyObject *args) {
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "y*n:zstd_decompress", &frame, &size))
         return NULL;
-    PyObject *result = size >= 0 ? PyBytes_FromStringAndSize(NULL, size) : PyErr_Format(PyExc_ValueError, "size is negative");
+    PyObject *result = size >= 0 ? PyBytes_FromStringAndSize(NULL, size)
+                                 : PyErr_Format(PyExc_ValueError, "size is negative");
     if (result) {
         enum zipfs_status status;
         WITHOUT_GIL(status = decompress_frame(&frame, (uint8_t *)PyBytes_AsString(result), size));
@@ -278,9 +287,10 @@ static PyMethodDef functions[] = {
 };
 
 static int add_layouts(PyObject *module) {
-    PyObject *layouts = Py_BuildValue("{si si si si si si si si si si si}", "BYTES", ZIPFS_BYTES, "BF16", ZIPFS_BF16, "F16", ZIPFS_F16,
-                                      "F32", ZIPFS_F32, "F64", ZIPFS_F64, "F8_E4M3", ZIPFS_F8_E4M3, "F8_E5M2", ZIPFS_F8_E5M2,
-                                      "I16", ZIPFS_I16, "I32", ZIPFS_I32, "I64", ZIPFS_I64, "GUESS", ZIPFS_GUESS);
+    PyObject *layouts = Py_BuildValue("{si si si si si si si si si si si}", "BYTES", ZIPFS_BYTES, "BF16", ZIPFS_BF16,
+                                      "F16", ZIPFS_F16, "F32", ZIPFS_F32, "F64", ZIPFS_F64, "F8_E4M3", ZIPFS_F8_E4M3,
+                                      "F8_E5M2", ZIPFS_F8_E5M2, "I16", ZIPFS_I16, "I32", ZIPFS_I32, "I64", ZIPFS_I64,
+                                      "GUESS", ZIPFS_GUESS);
     int result = layouts ? PyModule_AddObjectRef(module, "LAYOUTS", layouts) : -1;
     Py_XDECREF(layouts);
     return result;

@@ -11,13 +11,15 @@
 /* ---- headers as dicts ---- */
 
 PyObject *zipfs_header_dict(const struct zipfs_header *header) {
-    PyObject *sha256 = header->has_sha256 ? PyBytes_FromStringAndSize((const char *)header->sha256, 32) : Py_NewRef(Py_None);
+    PyObject *sha256 = header->has_sha256 ? PyBytes_FromStringAndSize((const char *)header->sha256, 32)
+                                          : Py_NewRef(Py_None);
     if (!sha256)
         return NULL;
 #define U64(name) #name, (unsigned long long)header->name
-    return Py_BuildValue("{sK sK sK sK sK sK sK sK sK sK sK sK sK sK sN}", U64(plain_size), U64(container_size), U64(num_chunks),
-                         U64(chunk_log2), U64(level), U64(zstd_version), U64(payloads_offset), U64(payloads_size), U64(pages_offset),
-                         U64(pages_size), U64(root_offset), U64(root_size), U64(segments_offset), U64(segments_size), "sha256", sha256);
+    return Py_BuildValue("{sK sK sK sK sK sK sK sK sK sK sK sK sK sK sN}", U64(plain_size), U64(container_size),
+                         U64(num_chunks), U64(chunk_log2), U64(level), U64(zstd_version), U64(payloads_offset),
+                         U64(payloads_size), U64(pages_offset), U64(pages_size), U64(root_offset), U64(root_size),
+                         U64(segments_offset), U64(segments_size), "sha256", sha256);
 #undef U64
 }
 
@@ -71,18 +73,22 @@ static PyObject *py_header_write(PyObject *module, PyObject *args) {
         return PyErr_Format(PyExc_TypeError, "fields must be a dict");
     struct zipfs_header h = {0};
     const uint64_t none = 0, zstd_version = ZSTD_versionNumber();
-    if (!get_u64(fields, "plain_size", NULL, &h.plain_size) || !get_u64(fields, "container_size", NULL, &h.container_size)
+    if (!get_u64(fields, "plain_size", NULL, &h.plain_size)
+        || !get_u64(fields, "container_size", NULL, &h.container_size)
         || !get_u32(fields, "chunk_log2", NULL, &h.chunk_log2) || !get_u32(fields, "level", NULL, &h.level)
         || !get_u32(fields, "zstd_version", &zstd_version, &h.zstd_version)
-        || !get_u64(fields, "payloads_offset", NULL, &h.payloads_offset) || !get_u64(fields, "payloads_size", NULL, &h.payloads_size)
-        || !get_u64(fields, "pages_offset", NULL, &h.pages_offset) || !get_u64(fields, "pages_size", NULL, &h.pages_size)
-        || !get_u64(fields, "root_offset", NULL, &h.root_offset) || !get_u64(fields, "root_size", NULL, &h.root_size)
+        || !get_u64(fields, "payloads_offset", NULL, &h.payloads_offset)
+        || !get_u64(fields, "payloads_size", NULL, &h.payloads_size)
+        || !get_u64(fields, "pages_offset", NULL, &h.pages_offset)
+        || !get_u64(fields, "pages_size", NULL, &h.pages_size) || !get_u64(fields, "root_offset", NULL, &h.root_offset)
+        || !get_u64(fields, "root_size", NULL, &h.root_size)
         || !get_u64(fields, "segments_offset", &none, &h.segments_offset)
         || !get_u64(fields, "segments_size", &none, &h.segments_size) || !get_sha256(fields, &h))
         return NULL;
     uint8_t dst[ZIPFS_HEADER_SIZE];
     enum zipfs_status status = zipfs_header_write(&h, dst);
-    return status == ZIPFS_OK ? PyBytes_FromStringAndSize((char *)dst, sizeof dst) : zipfs_raise(status, "header_write");
+    return status == ZIPFS_OK ? PyBytes_FromStringAndSize((char *)dst, sizeof dst)
+                              : zipfs_raise(status, "header_write");
 }
 
 static PyObject *py_header_parse(PyObject *module, PyObject *args) {
@@ -206,8 +212,8 @@ static PyObject *reader_read_chunk(ReaderObject *self, PyObject *args, PyObject 
     uint64_t number;
     Py_buffer dst;
     int check_plain = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O&w*|p:read_chunk", names, zipfs_codec_type, &codec, zipfs_as_u64, &number, &dst,
-                                     &check_plain))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O&w*|p:read_chunk", names, zipfs_codec_type, &codec, zipfs_as_u64,
+                                     &number, &dst, &check_plain))
         return NULL;
     PyObject *result = NULL;
     if (both_begin(self, codec)) {
@@ -223,7 +229,8 @@ static PyObject *reader_read_chunk(ReaderObject *self, PyObject *args, PyObject 
 static PyObject *reader_check_chunk(ReaderObject *self, PyObject *args) {
     CodecObject *codec;
     uint64_t number;
-    if (!PyArg_ParseTuple(args, "O!O&:check_chunk", zipfs_codec_type, &codec, zipfs_as_u64, &number) || !both_begin(self, codec))
+    if (!PyArg_ParseTuple(args, "O!O&:check_chunk", zipfs_codec_type, &codec, zipfs_as_u64, &number)
+        || !both_begin(self, codec))
         return NULL;
     enum zipfs_status status;
     WITHOUT_GIL(status = zipfs_reader_check(self->reader, codec->codec, number));
@@ -235,7 +242,8 @@ static PyObject *reader_check_chunk(ReaderObject *self, PyObject *args) {
 
 static PyMethodDef reader_methods[] = {
     {"entry", (PyCFunction)reader_entry, METH_VARARGS, "(offset, entry) of a chunk."},
-    {"read_chunk", (PyCFunction)(void (*)(void))reader_read_chunk, METH_VARARGS | METH_KEYWORDS, "Decodes a chunk into dst."},
+    {"read_chunk", (PyCFunction)(void (*)(void))reader_read_chunk, METH_VARARGS | METH_KEYWORDS,
+     "Decodes a chunk into dst."},
     {"check_chunk", (PyCFunction)reader_check_chunk, METH_VARARGS, "Checks a payload's stored_hash."},
     {"close", (PyCFunction)reader_close, METH_NOARGS, "Closes the container; a second time does nothing."},
     {"__enter__", zipfs_return_self, METH_NOARGS, NULL},

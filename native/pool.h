@@ -1,4 +1,4 @@
-/* What decoding threads share: a bounded number of codecs, which is the limit on concurrent decodes, and source buffers. */
+/* What decoding threads share: codecs, whose number is the limit on concurrent decodes, buffers and workers. */
 #ifndef ZIPFS_POOL_H
 #define ZIPFS_POOL_H
 
@@ -19,8 +19,8 @@ struct zipfs_seat {
     bool taken;
 };
 
-/* Waits for a free seat and lends it, with a codec for chunks of chunk_log2. Hold it for a decode alone: no lock, no read and no
- * other wait meanwhile. */
+/* Waits for a free seat and lends it, with a codec for chunks of chunk_log2. Hold it for a decode alone: no lock, no
+ * read and no other wait meanwhile. */
 enum zipfs_status zipfs_pool_take_seat(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_seat **seat_ret);
 void zipfs_pool_give_seat(struct zipfs_pool *pool, struct zipfs_seat *seat);
 

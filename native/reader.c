@@ -1,4 +1,4 @@
-/* An open container: header and root in memory, index pages read and checked when first touched and kept in a few slots. */
+/* An open container: header and root in memory, index pages read and checked when first touched, a few of them kept. */
 #include "reader.h"
 
 #include <errno.h>
@@ -14,8 +14,8 @@
 
 enum { NUM_SLOTS = 64, BUFFERS_KEPT = 8 };
 
-/* The page of all those with the same number modulo NUM_SLOTS that was used last. A page is read under its slot's lock, so that
- * threads that want the same page read it once; nobody holds two slots. */
+/* The page of all those with the same number modulo NUM_SLOTS that was used last. A page is read under its slot's lock,
+ * so that threads that want the same page read it once; nobody holds two slots. */
 struct page_slot {
     pthread_mutex_t lock;
     uint64_t page; /* valid when data is not NULL */
@@ -96,7 +96,7 @@ int zipfs_reader_fd(const struct zipfs_reader *reader) {
     return reader->fd;
 }
 
-/* Makes the slot hold `page`. The lock is held. A page that fails is not kept: it is read again when asked for again. */
+/* Makes the slot hold `page`. Lock held. A page that fails is not kept: it is read anew when asked for again. */
 static enum zipfs_status fill_slot(struct zipfs_reader *reader, struct page_slot *slot, uint64_t page) {
     const struct zipfs_header *header = &reader->header;
     if (slot->data && slot->page == page)
@@ -118,7 +118,8 @@ static enum zipfs_status fill_slot(struct zipfs_reader *reader, struct page_slot
     return ZIPFS_OK;
 }
 
-enum zipfs_status zipfs_reader_entry(struct zipfs_reader *reader, uint64_t number, uint64_t *offset_ret, struct zipfs_entry *entry_ret) {
+enum zipfs_status zipfs_reader_entry(struct zipfs_reader *reader, uint64_t number, uint64_t *offset_ret,
+                                     struct zipfs_entry *entry_ret) {
     if (number >= reader->header.num_chunks)
         return ZIPFS_BAD_ARGUMENT;
     uint64_t page = number / ZIPFS_PAGE_ENTRIES;

@@ -141,7 +141,8 @@ static void *work(void *context) {
     return NULL;
 }
 
-/* Starts what is missing of `wanted` threads; with fewer it goes on. Signals are for the threads of the program. Lock held. */
+/* Starts what is missing of `wanted` threads; with fewer it goes on. Signals are for the threads of the program. Lock
+ * held. */
 static void start_threads(struct zipfs_workers *workers, size_t wanted) {
     sigset_t all, old;
     sigfillset(&all);
@@ -152,7 +153,8 @@ static void start_threads(struct zipfs_workers *workers, size_t wanted) {
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-void zipfs_workers_run(struct zipfs_workers *workers, size_t num_parts, void (*part)(void *context, size_t index), void *context) {
+void zipfs_workers_run(struct zipfs_workers *workers, size_t num_parts, void (*part)(void *context, size_t index),
+                       void *context) {
     struct run run = {.part = part, .context = context, .num_parts = num_parts};
     if (num_parts == 0)
         return;

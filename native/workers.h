@@ -1,4 +1,4 @@
-/* Threads that help with large requests: persistent, started at the first need (so after a daemon's fork), idle otherwise. */
+/* Threads that help with large requests: started at the first need (so after a daemon's fork), idle otherwise. */
 #ifndef ZIPFS_WORKERS_H
 #define ZIPFS_WORKERS_H
 
@@ -11,9 +11,10 @@ enum zipfs_status zipfs_workers_create(unsigned max_threads, struct zipfs_worker
 void zipfs_workers_free(struct zipfs_workers *workers); /* nothing runs; NULL is allowed */
 
 /*
- * Calls part(context, i) for every i below num_parts, on this thread and on those that are idle, and returns when all calls have. It
- * needs no worker to make progress: none are left in a forked child, and new ones are started there.
+ * Calls part(context, i) for every i below num_parts, on this thread and on those that are idle, and returns when all
+ * calls have. It needs no worker to make progress: none are left in a forked child, and new ones are started there.
  */
-void zipfs_workers_run(struct zipfs_workers *workers, size_t num_parts, void (*part)(void *context, size_t index), void *context);
+void zipfs_workers_run(struct zipfs_workers *workers, size_t num_parts, void (*part)(void *context, size_t index),
+                       void *context);
 
 #endif

@@ -14,8 +14,8 @@ static int window_log(size_t size) {
     return log;
 }
 
-enum zipfs_status zstd_frame_compress(ZSTD_CCtx *cctx, int level, const uint8_t *src, size_t src_size,
-                                      uint8_t *dst, size_t dst_capacity, size_t *size_ret) {
+enum zipfs_status zstd_frame_compress(ZSTD_CCtx *cctx, int level, const uint8_t *src, size_t src_size, uint8_t *dst,
+                                      size_t dst_capacity, size_t *size_ret) {
     ZSTD_CCtx_reset(cctx, ZSTD_reset_session_and_parameters);
     ZSTD_CCtx_setParameter(cctx, ZSTD_c_compressionLevel, level);
     ZSTD_CCtx_setParameter(cctx, ZSTD_c_windowLog, window_log(src_size));
@@ -47,7 +47,8 @@ static bool content_size(const uint8_t *src, size_t src_size, uint64_t *size_ret
     return true;
 }
 
-enum zipfs_status zstd_frame_decompress(ZSTD_DCtx *dctx, const uint8_t *src, size_t src_size, uint8_t *dst, size_t dst_size) {
+enum zipfs_status zstd_frame_decompress(ZSTD_DCtx *dctx, const uint8_t *src, size_t src_size, uint8_t *dst,
+                                        size_t dst_size) {
     uint64_t size;
     if (!content_size(src, src_size, &size) || size != dst_size)
         return ZIPFS_BAD_ZSTD;

@@ -9,10 +9,11 @@
 
 /* Compresses src into one frame. NO_SPACE when it does not fit; dst_capacity is deliberately usable as a limit.
  * size_ret: the frame's size. Resets the context's parameters. */
-enum zipfs_status zstd_frame_compress(ZSTD_CCtx *cctx, int level, const uint8_t *src, size_t src_size,
-                                      uint8_t *dst, size_t dst_capacity, size_t *size_ret);
+enum zipfs_status zstd_frame_compress(ZSTD_CCtx *cctx, int level, const uint8_t *src, size_t src_size, uint8_t *dst,
+                                      size_t dst_capacity, size_t *size_ret);
 
-/* Checks that src is exactly one frame of that form with dst_size bytes of content, then decodes it: BAD_ZSTD if not. */
-enum zipfs_status zstd_frame_decompress(ZSTD_DCtx *dctx, const uint8_t *src, size_t src_size, uint8_t *dst, size_t dst_size);
+/* Checks that src is exactly one frame of that form with dst_size bytes of content, and decodes it; else BAD_ZSTD. */
+enum zipfs_status zstd_frame_decompress(ZSTD_DCtx *dctx, const uint8_t *src, size_t src_size, uint8_t *dst,
+                                        size_t dst_size);
 
 #endif

@@ -237,6 +237,6 @@ def test_memory_stays_near_the_budget(rng, tmp_path, budget, tuned):
     source.write_bytes(weights(rng, "BF16", 8 << 20))
     zipfs.compress(source, path)
     command = [sys.executable, "-c", MEMORY_SCRIPT, str(path), str(budget), str(tuned)]
-    outcome = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    outcome = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert outcome.returncode == 0, outcome.stderr
     assert float(outcome.stdout) < 64

@@ -1,5 +1,6 @@
-/* Broken containers through a reader and through the read path: nothing may crash, and what is accepted must be consistent. The input
- * edits a good container; in half of the cases header, root and pages are signed anew, so that the rules behind the checksums are reached. */
+/* Broken containers through a reader and through the read path: nothing may crash, and what is accepted must be
+ * consistent. The input edits a good container; in half of the cases header, root and pages are signed anew, so that
+ * the rules behind the checksums are reached. */
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -87,7 +88,8 @@ static void try_container(int fd) {
 
 enum { EDIT_SIZE = 8 };
 
-/* One edit from 8 bytes: where (header, index, anywhere, or a new size of the file), how wide, and what. Returns the size. */
+/* One edit from 8 bytes: where (header, index, anywhere, or a new size of the file), how wide, and what. Returns the
+ * size. */
 static size_t edit(const struct sample *sample, uint8_t *bytes, size_t size, const uint8_t *how) {
     size_t where = zipfs_load32(how + 4), index_offset = sample->header.pages_offset;
     switch (how[0] & 3) {

@@ -79,8 +79,9 @@ void sample_make(struct sample *sample, size_t plain_size, uint32_t chunk_log2, 
     uint8_t *dst = sample->bytes + ZIPFS_HEADER_SIZE;
     for (size_t i = 0; i < num_chunks; i++) {
         size_t size = zipfs_chunk_size(h, i);
-        CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, i, sample->plain + i * chunk_size, size, &segment, 1, dst, size,
-                                       &entries[i]), ZIPFS_OK);
+        CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, i, sample->plain + i * chunk_size, size, &segment, 1,
+                                       dst, size, &entries[i]),
+                    ZIPFS_OK);
         dst += entries[i].stored_size;
     }
     zipfs_codec_free(codec);
@@ -103,7 +104,9 @@ void sample_make_zeros(struct sample *sample, uint64_t num_chunks, uint32_t chun
     struct zipfs_codec *codec;
     CHECK(zeros && payload && entries);
     CHECK_EQUAL(zipfs_codec_create(chunk_log2, &codec), ZIPFS_OK);
-    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, zeros, chunk_size, NULL, 0, payload, chunk_size, &entry), ZIPFS_OK);
+    CHECK_EQUAL(
+        zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, zeros, chunk_size, NULL, 0, payload, chunk_size, &entry),
+        ZIPFS_OK);
     zipfs_codec_free(codec);
     place_sections(h, num_chunks * entry.stored_size);
     sample->bytes = calloc(1, h->container_size);

@@ -1,4 +1,4 @@
-/* The chunk cache alone, with a loader of the test: single flight, errors, the budget in bytes, what is larger than it. */
+/* The chunk cache alone, with a loader of the test: single flight, errors, the budget, what is larger than it. */
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>

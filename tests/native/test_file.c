@@ -1,4 +1,4 @@
-/* The read path against the plain bytes: random ranges, tiny caches, many threads; damage, and its log lines; fuse_read. */
+/* The read path against the plain bytes: random ranges, tiny caches, threads; damage, its log lines; fuse_read. */
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -154,7 +154,8 @@ static void test_damage(void) {
     close(log_fd);
 }
 
-/* The file shrinks while it is open: what is left is readable, and the log names the chunks that are gone, not their neighbours. */
+/* The file shrinks while it is open: what is left is readable, and the log names the chunks that are gone, not their
+ * neighbours. */
 static void test_truncated_while_open(void) {
     int log_fd = memfd_create("log", MFD_CLOEXEC);
     zipfs_log_to_fd(log_fd);

@@ -1,4 +1,4 @@
-/* Worker threads: every part once, several callers at once, no workers at all, after a fork. And large reads through them. */
+/* Worker threads: every part once, several callers, no workers at all, after a fork; large reads through them. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -113,7 +113,8 @@ static void test_large_reads(uint32_t chunk_log2) {
     CHECK_EQUAL(zipfs_file_open(cache, sample_fd(sample.bytes, sample.size), "sample", false, &file), ZIPFS_OK);
     for (int i = 0; i < 30; i++) {
         size_t offset = i ? random_below(&state, sample.plain_size - (3 << 20)) : 0, rest = sample.plain_size - offset;
-        size_t size = i ? (2 << 20) + random_below(&state, 7 << 20) : sample.plain_size, want = size < rest ? size : rest;
+        size_t size = i ? (2 << 20) + random_below(&state, 7 << 20) : sample.plain_size;
+        size_t want = size < rest ? size : rest;
         memset(dst, 0x5a, sample.plain_size + 1);
         CHECK_EQUAL(zipfs_file_pread(file, dst, size, offset), want);
         CHECK(memcmp(dst, sample.plain + offset, want) == 0);
