@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from conftest import bf16_bytes, eventually, mounting, put
+from mounts import bf16_bytes, eventually, mounting, put
 
 import zipfs
 from zipfs import mountpoint as points

@@ -5,7 +5,7 @@ import mmap
 import os
 
 import pytest
-from conftest import bf16_bytes, put
+from mounts import bf16_bytes, put
 
 from zipfs import _native
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from conftest import DRIVERS
+from mounts import DRIVERS
 
 PROBE = """
 import ctypes, json, sys

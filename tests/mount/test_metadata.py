@@ -6,7 +6,7 @@ import stat
 import subprocess
 
 import pytest
-from conftest import bf16_bytes, eventually, mounting, put
+from mounts import bf16_bytes, eventually, mounting, put
 
 SIZE = 300_000
 ODD_NAMES = [

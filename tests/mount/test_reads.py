@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from conftest import Mounted, bf16_bytes, drop_pages, mounting, put
+from mounts import Mounted, bf16_bytes, drop_pages, mounting, put
 
 CHUNK = 256 << 10
 SIZES = {"weights": 5 * CHUNK + 12_345, "one": 1, "chunk": CHUNK, "less": CHUNK - 1, "more": CHUNK + 1, "empty": 0}

@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from conftest import bf16_bytes, eventually, put
+from mounts import bf16_bytes, eventually, put
 
 from zipfs import _native
 from zipfs.tree import Tree

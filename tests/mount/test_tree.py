@@ -5,7 +5,7 @@ import os
 import time
 
 import pytest
-from conftest import bf16_bytes, put
+from mounts import bf16_bytes, put
 
 from zipfs import _native
 from zipfs.tree import Tree

@@ -6,7 +6,7 @@ import os
 import threading
 
 import pytest
-from conftest import bf16_bytes, eventually, put
+from mounts import bf16_bytes, eventually, put
 
 SIZE = 2_000_000
 OLD, NEW = bf16_bytes(1, SIZE), bf16_bytes(2, SIZE - 100_001)

@@ -38,6 +38,8 @@ class Held:
 
 
 class PathVersions:
+    """Which version of each path the kernel was told, has open, and has pages of."""
+
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._changed = threading.Condition()
@@ -46,8 +48,9 @@ class PathVersions:
         self._opened: LRUCache[bytes, Identity] = LRUCache(MAX_PATHS)
 
     def stat(self, path: bytes, is_open: bool = False) -> dict[str, int]:
-        """Attributes of the version that is open at path, else of the present one. FileNotFoundError when the path is
-        gone, unless is_open.
+        """Attributes of the version that is open at path, else of the present one.
+
+        FileNotFoundError when the path is gone, unless is_open.
         """
         node = None if is_open else self._tree.lookup(path)
         with self._changed:
@@ -58,8 +61,9 @@ class PathVersions:
         return (node or self._tree.lookup(path)).attributes()
 
     def open(self, path: bytes) -> tuple[int, bool]:
-        """(a handle for the C read operation, whether the kernel's pages of this path are of this version). Undone by
-        release().
+        """(a handle for the C read operation, whether the kernel's pages of this path are of this version).
+
+        Undone by release(). OSError: ESTALE as above, else as Tree.open().
         """
         node = self._tree.lookup(path)
         with self._changed:
@@ -93,8 +97,5 @@ class PathVersions:
                 return
         elif self._held[path].refused != node.identity:
             self._held[path].refused = node.identity
-            _native.log(
-                path
-                + b": the file was replaced and its old version is still in use: close that before opening the new one"
-            )
+            _native.log(path + b": replaced, but its old version is still in use; the new one can be opened after that")
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
