@@ -13,7 +13,9 @@ def parse_arguments() -> argparse.Namespace:
     for module in (codec, mount):
         command = commands.add_parser(module.NAME, help=module.HELP)
         command.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
-        command.add_argument("--quick", action="store_true", help="small data and few runs: to see that it works, not to quote")
+        command.add_argument(
+            "--quick", action="store_true", help="small data and few runs: to see that it works, not to quote"
+        )
         module.add_arguments(command)
         command.set_defaults(run=module.run, to_markdown=module.to_markdown)
     return parser.parse_args()

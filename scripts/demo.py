@@ -1,8 +1,7 @@
-"""The body of scripts/demo: compresses a folder, mounts it, loads and compares everything through the mount, prints a table."""
+"""The body of scripts/demo: compresses a folder, mounts it, compares everything through the mount, prints a table."""
 
 import argparse
 import collections
-import contextlib
 import dataclasses
 import os
 import shutil
@@ -11,7 +10,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -153,18 +151,13 @@ def total(files: list[File]) -> File:
     return whole
 
 
-@contextlib.contextmanager
-def plain_folder(given: Path | None, work: Path) -> Iterator[Path]:
-    if given is None:
-        make_trained_folder(work / "plain")
-    yield given or work / "plain"
-
-
 def check_space(plain: Path, work: Path) -> None:
     needed = sum(path.lstat().st_size for path in plain.rglob("*") if path.is_file())
     free = shutil.disk_usage(work).free
     if free < needed:
-        raise SystemExit(f"scripts/demo: {work} has {free >> 20} MiB free, and up to {needed >> 20} MiB are needed; free some, or move the checkout")
+        raise SystemExit(
+            f"scripts/demo: {work}: {free >> 20} MiB are free and {needed >> 20} MiB may be needed; free some"
+        )
 
 
 def demonstrate(plain: Path, work: Path) -> list[File]:
@@ -191,15 +184,28 @@ def main() -> None:
         parser.error(f"{given}: no such folder")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("scripts/demo: stopped"))
     BUILD.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=BUILD, prefix="demo-") as work, plain_folder(given, Path(work)) as plain:
+    with tempfile.TemporaryDirectory(dir=BUILD, prefix="demo-") as folder:
+        work = Path(folder)
+        if given is None:
+            make_trained_folder(work / "plain")
         try:
-            files = demonstrate(plain, Path(work))
+            files = demonstrate(given or work / "plain", work)
         except zipfs.ZipfsError as error:
             raise SystemExit(f"scripts/demo: {error}") from None
-    header = ["file", "dtype", "plain size", "stored size", "saved %", "compress GB/s", "cold read GB/s, plain", "cold read GB/s, mount"]
+    header = [
+        "file",
+        "dtype",
+        "plain size",
+        "stored size",
+        "saved %",
+        "compress GB/s",
+        "cold read GB/s, plain",
+        "cold read GB/s, mount",
+    ]
     print(f"`scripts/demo` on {machine.headline(machine.describe())}\n")
     print(table.markdown(header, map(row, [*files, total(files)])))
-    print(f"\n{len(files)} files and {sum(file.num_tensors for file in files)} tensors: every byte equal through the mount.")
+    num_tensors = sum(file.num_tensors for file in files)
+    print(f"\n{len(files)} files and {num_tensors} tensors: every byte equal through the mount.")
 
 
 main()

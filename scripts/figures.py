@@ -1,4 +1,4 @@
-"""The body of scripts/figures: each `<!-- COMMAND -->` in README.md is followed by the output of COMMAND, up to `<!-- end -->`."""
+"""The body of scripts/figures: puts what COMMAND prints between `<!-- COMMAND -->` and `<!-- end -->` in README.md."""
 
 import re
 import subprocess

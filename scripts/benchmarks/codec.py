@@ -1,6 +1,7 @@
 """`scripts/bench codec`: sizes and speeds on one thread beside ZipNN, zstd and OpenZL, all from and to memory.
 
-Every run goes once through all peers, so that whatever the machine does meanwhile hits all of them; ratios are taken within a run.
+Every run goes once through all peers, so that whatever the machine does meanwhile hits all of them; ratios are taken
+within a run.
 """
 
 import argparse
@@ -98,7 +99,9 @@ def bars(results: list[dict]) -> list[dict]:
             measured = zipfs["decompress_ratio"]["median"]
             found.append(table.bar(f"{name}: decompress speed over ZipNN's", measured, ">=", DECOMPRESS_BARS[name]))
         if name in SIZE_BARS:
-            found.append(table.bar(f"{name}: size in % beside ZipNN's", zipfs["size_percent"], "<=", zipnn["size_percent"]))
+            found.append(
+                table.bar(f"{name}: size in % beside ZipNN's", zipfs["size_percent"], "<=", zipnn["size_percent"])
+            )
     return found
 
 
@@ -116,9 +119,12 @@ def run(arguments: argparse.Namespace) -> dict:
 
 
 def size_table(results: list[dict], names: list[str]) -> str:
-    cells = {result["data"]: {row["codec"]: f"{row['size_percent']:.2f}" for row in result["codecs"]} for result in results}
+    cells = {
+        result["data"]: {row["codec"]: f"{row['size_percent']:.2f}" for row in result["codecs"]} for result in results
+    }
     names = [name for name in names if name not in SAME_SIZE]
-    return table.markdown(["stored size %", *names], ([data, *(row.get(name, "-") for name in names)] for data, row in cells.items()))
+    rows = ([data, *(row.get(name, "-") for name in names)] for data, row in cells.items())
+    return table.markdown(["stored size %", *names], rows)
 
 
 def speed_table(results: list[dict], names: list[str], what: str) -> str:
@@ -138,8 +144,8 @@ def to_markdown(report: dict) -> str:
     left_out = sorted({f"{name}: {why}" for result in results for name, why in result["left_out"].items()})
     parts = [
         f"`{report['command']}` on {machine.headline(report['machine'])}",
-        f"One thread, {results[0]['bytes'] >> 20} MiB each, memory to memory; medians of {report['memcpy']['runs']} interleaved "
-        f"runs (quartiles); memcpy beside them {table.spread(report['memcpy'])} GB/s. "
+        f"One thread, {results[0]['bytes'] >> 20} MiB each, memory to memory; medians of {report['memcpy']['runs']} "
+        f"interleaved runs (quartiles); memcpy beside them {table.spread(report['memcpy'])} GB/s. "
         f"{', '.join(f'{name} {version}' for name, version in report['machine']['peers'].items())}.",
         size_table(results, names),
         speed_table(results, names, "decompress"),

@@ -1,7 +1,8 @@
 """Weights to measure on: Gaussian tensors in each float dtype, deterministic in the seed, and a trained model.
 
-Each tensor has a scale of its own and each of its rows another. In BF16 that gives the field entropies which measurements of
-trained language models report: about 2.65 bits for the 8 of the exponent, 7.97 for the 8 of sign and mantissa.
+Each tensor has a scale of its own and each of its rows another. In BF16 that gives the field entropies which
+measurements of trained language models report: about 2.65 bits for the 8 of the exponent, 7.97 for the 8 of sign and
+mantissa.
 """
 
 import importlib.resources

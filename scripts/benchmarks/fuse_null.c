@@ -1,11 +1,11 @@
 /*
- * The ceiling of a FUSE mount that fetches stored bytes: a low-level libfuse3 server with one file, named "file", whose every
- * read preads the stored share of the request from SOURCE and then replies with bytes from memory. It decodes nothing.
+ * The ceiling of a FUSE mount that fetches stored bytes: a low-level libfuse3 server with one file, named "file", whose
+ * every read preads the stored share of the request from SOURCE and then replies from memory. It decodes nothing.
  *
  *   fuse_null MOUNTPOINT FILE_SIZE SOURCE STORED_SHARE THREADS
  *
- * FILE_SIZE in bytes; STORED_SHARE of a container is its stored size over its plain size. Stays in the foreground; SIGTERM
- * unmounts. The readahead window is left to the caller, as for any mount.
+ * FILE_SIZE in bytes; STORED_SHARE of a container is its stored size over its plain size. Stays in the foreground;
+ * SIGTERM unmounts. The readahead window is left to the caller, as for any mount.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 312

@@ -1,8 +1,8 @@
 """`scripts/bench mount`: reading one BF16 model through the mount, beside the plain file, the null server and squashfs.
 
-Warm source, cold reader: stored bytes are in the page cache, the pages of the file that is read are dropped before each run, and the file is
-at least four times the chunk cache, so that everything is decoded again; the daemon's own counters prove it. Every run goes once
-through all servers; ratios are taken within a run.
+Warm source, cold reader: stored bytes are in the page cache, the pages of the file that is read are dropped before each
+run, and the file is at least four times the chunk cache, so that everything is decoded again; the daemon's own counters
+prove it. Every run goes once through all servers; ratios are taken within a run.
 """
 
 import argparse
@@ -29,8 +29,12 @@ PLAIN_COLD, PLAIN_WARM = "plain file, cold", "plain file, in the page cache"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mib", type=int, help="size of the file (default 1024, with --quick 128)")
     parser.add_argument("--runs", type=int, help="default 9, with --quick 3")
-    parser.add_argument("--drivers", default="", help="further drivers of the mount to measure, comma-separated, for example fusepy")
-    parser.add_argument("--dir", type=Path, default=BUILD, help="where to work; a folder on the disk to be measured (default build/)")
+    parser.add_argument(
+        "--drivers", default="", help="further drivers of the mount to measure, comma-separated, for example fusepy"
+    )
+    parser.add_argument(
+        "--dir", type=Path, default=BUILD, help="where to work; a folder on the disk to be measured (default build/)"
+    )
 
 
 def write_model(path: Path, size: int) -> None:
@@ -58,18 +62,24 @@ def prepare(work: Path, size: int) -> tuple[Path, Path, float]:
     plain.parent.mkdir()
     write_model(plain, size)
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "zipfs", "compress", str(plain.parent), str(work / "packed")], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "zipfs", "compress", str(plain.parent), str(work / "packed")],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
     speed = size / (time.perf_counter() - start) / 1e9
     os.sync()
     return plain, work / "packed" / "model.safetensors.zipfs", speed
 
 
-def start_servers(stack: contextlib.ExitStack, work: Path, plain: Path, container: Path, arguments) -> tuple[list, dict[str, str]]:
-    """(servers that run, reasons of the others by name); those of zipfs come first and give their readahead to all."""
+def start_servers(
+    stack: contextlib.ExitStack, work: Path, plain: Path, container: Path, drivers: list[str]
+) -> tuple[list[servers.Served], dict[str, str]]:
+    """(servers that run, reasons of the others by name); zipfs comes first and its readahead is given to all."""
     size = plain.stat().st_size
     running = [stack.enter_context(servers.zipfs_mount(work, container, size // 4))]
     readahead = servers.readahead_kb(running[0].mountpoint)
-    others = {f"zipfs ({name})": servers.zipfs_mount(work, container, size // 4, name) for name in filter(None, arguments.drivers.split(","))}
+    others = {f"zipfs ({name})": servers.zipfs_mount(work, container, size // 4, name) for name in drivers}
     others |= {
         "null server": servers.null_server(work, container, size, readahead),
         "squashfs, kernel": servers.squashfs_kernel(work, plain, readahead),
@@ -157,7 +167,9 @@ def bars(ways: list[dict]) -> list[dict]:
         wanted = {"null server": NULL_BAR, "squashfuse_ll": SQUASHFUSE_BAR} if way["way"] != "O_DIRECT" else {}
         for name, least in wanted.items():
             if name in way["zipfs_over"]:
-                found.append(table.bar(f"{way['way']}: zipfs over {name}", way["zipfs_over"][name]["median"], ">=", least))
+                found.append(
+                    table.bar(f"{way['way']}: zipfs over {name}", way["zipfs_over"][name]["median"], ">=", least)
+                )
         found.append(table.bar(f"{way['way']}: bytes decoded over bytes read", way["decoded_share"], ">=", DECODED_BAR))
     return found
 
@@ -171,7 +183,9 @@ def run(arguments: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory(dir=arguments.dir, prefix="bench-") as folder, contextlib.ExitStack() as stack:
         work = Path(folder)
         plain, container, compress_speed = prepare(work, size)
-        running, left_out = start_servers(stack, work, plain, container, arguments)
+        running, left_out = start_servers(
+            stack, work, plain, container, list(filter(None, arguments.drivers.split(",")))
+        )
         ways, from_disk = [], {}
         for way in readers.WAYS:
             print(f"scripts/bench: {way}", file=sys.stderr)
@@ -226,8 +240,9 @@ def to_markdown(report: dict) -> str:
     shares = statistics.mean(way["decoded_share"] for way in report["ways"])
     parts = [
         f"`{report['command']}` on {machine.headline(report['machine'])}",
-        f"BF16 safetensors of {report['plain_bytes'] >> 20} MiB, stored {percent:.2f} %, compressed at {report['compress']:.2f} GB/s; chunk cache a quarter "
-        f"of it. Source in the page cache, the reader's pages dropped, medians of {report['runs']} runs; bytes decoded over bytes read {shares:.3f}.",
+        f"BF16 safetensors of {report['plain_bytes'] >> 20} MiB, stored {percent:.2f} %, compressed at "
+        f"{report['compress']:.2f} GB/s; chunk cache a quarter of it. Source in the page cache, the reader's pages "
+        f"dropped, medians of {report['runs']} runs; bytes decoded over bytes read {shares:.3f}.",
         speed_table(report),
         ratio_table(report),
         disk_table(report),

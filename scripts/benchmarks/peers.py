@@ -1,7 +1,8 @@
 """The codecs that `scripts/bench codec` sets side by side, each for one data set and on one thread.
 
-A peer is made with (layout, plain) and has: `name`; `source()`, a fresh input for one encode (not timed); `encode(source)`; `size(stored)`;
-`decode(stored)`, which leaves the plain bytes wherever the peer puts them; `restored(stored)`, the plain bytes (not timed).
+A peer is made with (layout, plain) and has: `name`; `source()`, a fresh input for one encode (not timed);
+`encode(source)`; `size(stored)`; `decode(stored)`, which leaves the plain bytes wherever the peer puts them;
+`restored(stored)`, the plain bytes (not timed).
 Peers that lack a library or a layout raise Missing with the reason.
 """
 
@@ -39,7 +40,7 @@ class Peer:
 
 
 class Zipfs(Peer):
-    """zipfs, each chunk decoded into the same chunk-sized buffer. encode() includes the decode-and-compare of every chunk."""
+    """zipfs, each chunk decoded into the same chunk-sized buffer. encode() decodes and compares every chunk as well."""
 
     name = "zipfs"
 
@@ -151,7 +152,8 @@ class Zstd(Peer):
 
 class OpenZL(Peer):
     """OpenZL with the float graph that came out smallest for each layout when all of its nodes were tried:
-    BF16: exponents to the entropy coder, the rest stored; wider types: byte lanes, each to the entropy coder; FP8: the entropy coder.
+    BF16: exponents to the entropy coder, the rest stored; wider types: byte lanes, each to the entropy coder; FP8: the
+    entropy coder.
     """
 
     name = "OpenZL Huffman"

@@ -1,4 +1,4 @@
-"""Reading a file from end to end as engines do, after its pages were dropped from the page cache or not; GB/s of plain bytes."""
+"""Reading a file end to end as engines do, with its pages dropped from the page cache or not; GB/s of plain bytes."""
 
 import errno
 import mmap

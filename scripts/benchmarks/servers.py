@@ -1,6 +1,7 @@
-"""What `scripts/bench mount` reads from: one file as it is, and the same bytes served by zipfs, the null server and squashfs.
+"""What `scripts/bench mount` reads from: the same bytes served by zipfs, the null server and squashfs.
 
-Each server is a context manager that yields a Served and leaves nothing mounted, also after an error; Missing says why one cannot run here.
+Each server is a context manager that yields a Served and leaves nothing mounted, also after an error; Missing says why
+one cannot run here.
 """
 
 import contextlib
@@ -68,7 +69,9 @@ def wait_for(path: str, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not os.path.exists(path):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise Missing(f"{Path(process.args[0]).name} did not mount: {process.stderr.read().decode(errors='replace').strip()[-300:]}")
+            process.kill()
+            words = process.stderr.read().decode(errors="replace").strip()[-300:]
+            raise Missing(f"{Path(process.args[0]).name} did not mount: {words}")
         time.sleep(0.02)
 
 
@@ -77,7 +80,9 @@ def unmount(mountpoint: str) -> None:
     deadline = time.monotonic() + STOP_SECONDS
     while os.path.ismount(mountpoint):
         if subprocess.run(command, capture_output=True).returncode and time.monotonic() > deadline:
-            raise SystemExit(f"scripts/bench: {mountpoint} cannot be unmounted; find what holds it: fuser -m {mountpoint}")
+            raise SystemExit(
+                f"scripts/bench: {mountpoint} cannot be unmounted; find what holds it: fuser -m {mountpoint}"
+            )
         time.sleep(0.02)
 
 

@@ -31,7 +31,8 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def verdict(bar: dict) -> str:
     """One line for a bar: {name, wanted, sense (">=" or "<="), measured}."""
-    return f"- {'met' if bar['met'] else 'FALLS SHORT'}: {bar['name']}: {bar['measured']:.2f} (wanted {bar['sense']} {bar['wanted']:.2f})"
+    word = "met" if bar["met"] else "FALLS SHORT"
+    return f"- {word}: {bar['name']}: {bar['measured']:.2f} (wanted {bar['sense']} {bar['wanted']:.2f})"
 
 
 def bar(name: str, measured: float, sense: str, wanted: float) -> dict:
