@@ -68,7 +68,7 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     size_t size = codec->chunk_size;
     encoder->cctx = ZSTD_createCCtx();
     encoder->fields = malloc(ZIPFS_FIELDS_PER_BYTE * size);
-    encoder->coded = malloc(size + ZIPFS_RANS_LANES);
+    encoder->coded = malloc(size + ZIPFS_RANS_MAX_LANES);
     encoder->escapes = malloc(size);
     encoder->trial = malloc(size);
     encoder->check = malloc(size);

@@ -64,11 +64,11 @@ static void make_slots(struct zipfs_rans_decoder *decoder) {
     decoder->has_slots = true;
 }
 
-/* One group of 128 lanes, of which the first `used` give values. */
+/* One group of lanes, of which the first `used` give values. */
 static bool decode_group(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t used) {
     const uint8_t *coded = decoder->coded;
     size_t left = (size_t)(decoder->coded_end - coded);
-    for (unsigned lane = 0; lane < ZIPFS_RANS_LANES; lane++) {
+    for (unsigned lane = 0; lane < decoder->num_lanes; lane++) {
         uint32_t x = decoder->state[lane], slot = decoder->slots[x & 255];
         x = (slot & 255) * (x >> 8) + (slot >> 8 & 255);
         if (x < 256) {
@@ -93,8 +93,8 @@ static bool decode_group(struct zipfs_rans_decoder *decoder, uint8_t *values, si
 static bool rans_decode(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n) {
     if (!decoder->has_slots)
         make_slots(decoder);
-    for (size_t i = 0; i < n; i += ZIPFS_RANS_LANES)
-        if (!decode_group(decoder, values + i, zipfs_min(n - i, ZIPFS_RANS_LANES)))
+    for (size_t i = 0; i < n; i += decoder->num_lanes)
+        if (!decode_group(decoder, values + i, zipfs_min(n - i, decoder->num_lanes)))
             return false;
     return true;
 }
@@ -102,15 +102,15 @@ static bool rans_decode(struct zipfs_rans_decoder *decoder, uint8_t *values, siz
 static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n) {
     const struct zipfs_rans_table *table = &encoder->table;
     unsigned escape = table->has_escape ? table->num_symbols - 1u : 256;
-    size_t padded = (n + ZIPFS_RANS_LANES - 1) / ZIPFS_RANS_LANES * ZIPFS_RANS_LANES;
+    size_t num_lanes = encoder->num_lanes, padded = (n + num_lanes - 1) / num_lanes * num_lanes;
     for (size_t i = padded; i-- > 0;) {
         unsigned s = i < n ? encoder->symbol_of[values[i]] : 0;
-        uint32_t x = encoder->state[i % ZIPFS_RANS_LANES], f = table->freq[s];
+        uint32_t x = encoder->state[i % num_lanes], f = table->freq[s];
         if (x >= f << 8) {
             *--encoder->coded = (uint8_t)x;
             x >>= 8;
         }
-        encoder->state[i % ZIPFS_RANS_LANES] = (uint16_t)((x / f << 8) + x % f + table->start[s]);
+        encoder->state[i % num_lanes] = (uint16_t)((x / f << 8) + x % f + table->start[s]);
         if (s == escape)
             *--encoder->escapes = values[i];
     }

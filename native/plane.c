@@ -97,17 +97,17 @@ static bool looks_lz(struct zipfs_codec *codec, const uint8_t *values, size_t n)
     return !zstd_frame_compress(codec->encoder->cctx, 1, stretch, size, codec->encoder->coded, limit, &lz_size);
 }
 
-static size_t encode_rans(struct zipfs_codec *codec, const struct zipfs_rans_table *table, const uint8_t *values, size_t n,
+static size_t encode_rans(struct zipfs_codec *codec, const struct zipfs_rans_table *table, unsigned num_lanes, const uint8_t *values, size_t n,
                           uint8_t *dst, size_t capacity) {
     struct zipfs_encoder *encoder = codec->encoder;
     struct zipfs_rans_encoder *rans = &encoder->rans;
-    uint8_t *coded_end = encoder->coded + n + ZIPFS_RANS_LANES, *escapes_end = encoder->escapes + n;
-    zipfs_rans_encoder_init(rans, table);
+    uint8_t *coded_end = encoder->coded + n + ZIPFS_RANS_MAX_LANES, *escapes_end = encoder->escapes + n;
+    zipfs_rans_encoder_init(rans, table, num_lanes);
     rans->coded = coded_end;
     rans->escapes = escapes_end;
     codec->kernels->rans_encode(rans, values, n);
     size_t coded_size = (size_t)(coded_end - rans->coded), num_escapes = (size_t)(escapes_end - rans->escapes);
-    size_t size = ZIPFS_RANS_FIXED + 2u * table->num_symbols + coded_size + num_escapes;
+    size_t size = zipfs_rans_fixed(num_lanes) + 2u * table->num_symbols + coded_size + num_escapes;
     if (size > capacity)
         return SIZE_MAX;
     dst += zipfs_rans_write_header(rans, coded_size, num_escapes, dst);
@@ -142,7 +142,7 @@ static size_t improve_by_zstd(struct zipfs_codec *codec, const uint8_t *values, 
     return lz_size;
 }
 
-size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, const uint8_t *values, size_t n, bool lz,
+size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n, bool lz,
                           uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret) {
     const struct zipfs_kernels *kernels = codec->kernels;
     const struct zipfs_effort *effort = &codec->encoder->effort;
@@ -158,8 +158,8 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, const uint8_
             return 1;
         }
         *coding_ret = ZIPFS_RANS;
-        if (zipfs_rans_choose(count, n, &table) < raw)
-            size = encode_rans(codec, &table, values, n, dst, zipfs_min(capacity, raw - 1));
+        if (zipfs_rans_choose(count, n, num_lanes, &table) < raw)
+            size = encode_rans(codec, &table, num_lanes, values, n, dst, zipfs_min(capacity, raw - 1));
     }
     bool try_lz = bits == 8 && (lz || effort->exhaustive || (effort->probes && looks_lz(codec, values, n)));
     *is_noise_ret = flat && !try_lz;

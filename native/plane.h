@@ -32,7 +32,7 @@ enum zipfs_status zipfs_plane_finish(const struct zipfs_plane *plane);
  * Returns the size; SIZE_MAX when it exceeds capacity. coding_ret: the choice.
  * is_noise_ret: RAW was chosen from samples alone, which also showed no LZ matches.
  */
-size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, const uint8_t *values, size_t n, bool lz,
+size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n, bool lz,
                           uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret);
 
 #endif

@@ -40,28 +40,32 @@ enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, size_t n,
     size_t num_symbols = src[0], coded_size = zipfs_load32(src + 4), num_escapes = zipfs_load32(src + 8);
     if (num_symbols < 2 || num_symbols > ZIPFS_RANS_MAX_SYMBOLS || src[1] > 1)
         return ZIPFS_BAD_RANS;
-    if (src[2] || src[3])
+    unsigned num_lanes = src[2];
+    if (num_lanes != 64 && num_lanes != 128)
+        return ZIPFS_BAD_RANS;
+    if (src[3])
         return ZIPFS_RESERVED_NOT_ZERO;
     if (num_escapes > (src[1] ? n : 0))
         return ZIPFS_BAD_RANS;
-    if (ZIPFS_RANS_FIXED + 2 * num_symbols + coded_size + num_escapes != src_size)
+    if (zipfs_rans_fixed(num_lanes) + 2 * num_symbols + coded_size + num_escapes != src_size)
         return ZIPFS_BAD_PLANE;
     memset(&decoder->table, 0, sizeof decoder->table);
     decoder->table.num_symbols = (uint8_t)num_symbols;
     decoder->table.has_escape = src[1];
     decoder->has_slots = false;
+    decoder->num_lanes = num_lanes;
     const uint8_t *freq = src + ZIPFS_RANS_HEADER;
     enum zipfs_status status = parse_table(freq, freq + num_symbols, bits, decoder);
     if (status)
         return status;
     const uint8_t *states = freq + 2 * num_symbols;
-    memcpy(decoder->state, states, sizeof decoder->state);
+    memcpy(decoder->state, states, 2u * num_lanes);
     bool low = false;
-    for (unsigned lane = 0; lane < ZIPFS_RANS_LANES; lane++)
+    for (unsigned lane = 0; lane < num_lanes; lane++)
         low |= decoder->state[lane] < 256;
     if (low)
         return ZIPFS_BAD_RANS;
-    decoder->coded = states + sizeof decoder->state;
+    decoder->coded = states + 2u * num_lanes;
     decoder->coded_end = decoder->escapes = decoder->coded + coded_size;
     decoder->escapes_end = decoder->escapes + num_escapes;
     return check_escapes(decoder->escapes, num_escapes, bits);
@@ -69,7 +73,7 @@ enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, size_t n,
 
 enum zipfs_status zipfs_rans_finish(const struct zipfs_rans_decoder *decoder) {
     bool done = decoder->coded == decoder->coded_end && decoder->escapes == decoder->escapes_end;
-    for (unsigned lane = 0; lane < ZIPFS_RANS_LANES; lane++)
+    for (unsigned lane = 0; lane < decoder->num_lanes; lane++)
         done &= decoder->state[lane] == 256;
     return done ? ZIPFS_OK : ZIPFS_BAD_RANS;
 }
@@ -236,7 +240,7 @@ static void search(const struct candidates *c, struct choice *best) {
     }
 }
 
-uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, struct zipfs_rans_table *table_ret) {
+uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, unsigned num_lanes, struct zipfs_rans_table *table_ret) {
     pthread_once(&once, fill_tables);
     struct candidates candidates;
     struct choice best;
@@ -252,18 +256,19 @@ uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, struct zipfs_ran
         table_ret->value[s] = s < best.num_explicit ? candidates.value[s] : 0;
         sum += best.freq[s];
     }
-    return best.cost / (8 * ONE_BIT) + ZIPFS_RANS_FIXED;
+    return best.cost / (8 * ONE_BIT) + zipfs_rans_fixed(num_lanes);
 }
 
 /* ---- encoding ---- */
 
-void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table) {
+void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table, unsigned num_lanes) {
     encoder->table = *table;
+    encoder->num_lanes = num_lanes;
     unsigned num_explicit = table->num_symbols - table->has_escape;
     memset(encoder->symbol_of, (int)num_explicit, sizeof encoder->symbol_of);
     for (unsigned s = 0; s < num_explicit; s++)
         encoder->symbol_of[table->value[s]] = (uint8_t)s;
-    for (unsigned lane = 0; lane < ZIPFS_RANS_LANES; lane++)
+    for (unsigned lane = 0; lane < num_lanes; lane++)
         encoder->state[lane] = 256;
 }
 
@@ -272,11 +277,12 @@ size_t zipfs_rans_write_header(const struct zipfs_rans_encoder *encoder, size_t 
     size_t k = table->num_symbols;
     dst[0] = table->num_symbols;
     dst[1] = table->has_escape;
-    dst[2] = dst[3] = 0;
+    dst[2] = (uint8_t)encoder->num_lanes;
+    dst[3] = 0;
     zipfs_store32(dst + 4, (uint32_t)coded_size);
     zipfs_store32(dst + 8, (uint32_t)num_escapes);
     memcpy(dst + ZIPFS_RANS_HEADER, table->freq, k);
     memcpy(dst + ZIPFS_RANS_HEADER + k, table->value, k);
-    memcpy(dst + ZIPFS_RANS_HEADER + 2 * k, encoder->state, sizeof encoder->state);
-    return ZIPFS_RANS_FIXED + 2 * k;
+    memcpy(dst + ZIPFS_RANS_HEADER + 2 * k, encoder->state, 2u * encoder->num_lanes);
+    return zipfs_rans_fixed(encoder->num_lanes) + 2 * k;
 }

@@ -5,10 +5,9 @@
 #include "zipfs.h"
 
 enum {
-    ZIPFS_RANS_LANES = 128,
+    ZIPFS_RANS_MAX_LANES = 128,
     ZIPFS_RANS_MAX_SYMBOLS = 64,
-    ZIPFS_RANS_HEADER = 12,                                       /* bytes before the table */
-    ZIPFS_RANS_FIXED = ZIPFS_RANS_HEADER + 2 * ZIPFS_RANS_LANES, /* bytes besides the table (2 a symbol) and the streams */
+    ZIPFS_RANS_HEADER = 12, /* bytes before the table */
 };
 
 /* Symbols 0 to num_symbols - 1; the rest of each array is zero. With has_escape the last symbol is the escape. */
@@ -26,7 +25,8 @@ struct zipfs_rans_decoder {
     uint8_t symbol[256]; /* of each slot */
     uint32_t slots[256]; /* the scalar kernel's form of the table, made when has_slots is false */
     bool has_slots;
-    uint16_t state[ZIPFS_RANS_LANES];
+    unsigned num_lanes; /* 64 or 128 */
+    uint16_t state[ZIPFS_RANS_MAX_LANES];
     const uint8_t *coded, *coded_end;
     const uint8_t *escapes, *escapes_end;
 };
@@ -35,10 +35,22 @@ struct zipfs_rans_decoder {
 struct zipfs_rans_encoder {
     struct zipfs_rans_table table;
     uint8_t symbol_of[256]; /* of each value */
-    uint16_t state[ZIPFS_RANS_LANES];
+    unsigned num_lanes;
+    uint16_t state[ZIPFS_RANS_MAX_LANES];
     uint8_t *coded;   /* n + 128 bytes lie before its first place */
     uint8_t *escapes; /* n bytes */
 };
+
+/* Bytes of a plane besides its table (2 a symbol) and its streams. */
+static inline size_t zipfs_rans_fixed(unsigned num_lanes) {
+    return ZIPFS_RANS_HEADER + 2u * num_lanes;
+}
+
+/* Lanes for elements of `width` bytes. The states of 128 lanes cost 0.1 % of a chunk of F32 and 64 lanes are as fast there, since each value
+ * stands for 4 bytes. */
+static inline unsigned zipfs_rans_lanes(unsigned width) {
+    return width >= 4 ? 64 : 128;
+}
 
 /* Parses a plane of n values of `bits` bits. The decoder points into src. BAD_PLANE, BAD_RANS or RESERVED_NOT_ZERO. */
 enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, size_t n, unsigned bits,
@@ -48,9 +60,9 @@ enum zipfs_status zipfs_rans_finish(const struct zipfs_rans_decoder *decoder);
 
 /* Chooses symbols and frequencies for n values (at least two different ones) with these counts. Returns the size of the
  * plane in bytes that follows from them, good to a few bytes. Integer arithmetic only: equal everywhere. */
-uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, struct zipfs_rans_table *table_ret);
+uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, unsigned num_lanes, struct zipfs_rans_table *table_ret);
 /* Readies an encoder for a table; the caller sets the two pointers. */
-void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table);
+void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table, unsigned num_lanes);
 /* Writes everything before the coded bytes; returns its size. */
 size_t zipfs_rans_write_header(const struct zipfs_rans_encoder *encoder, size_t coded_size, size_t num_escapes, uint8_t *dst);
 

@@ -1,5 +1,5 @@
 /*
- * rANS with AVX-512 VBMI2. The 128 states are kept as two groups of 64, and each group as two vectors of bytes: the low byte of
+ * rANS with AVX-512 VBMI2. The states are kept in one or two groups of 64, and each group as two vectors of bytes: the low byte of
  * every state is its slot, so one look-up serves 64 lanes, and "below 256" is "high byte zero".
  *
  *   slot -> symbol        two 128-byte permutes, one blend
@@ -49,8 +49,8 @@ STEP __m512i every_second(__m512i a, __m512i b, bool odd) {
     return _mm512_permutex2var_epi8(a, load(index), b);
 }
 
-STEP void load_states(const uint16_t *state, struct lanes lanes[2]) {
-    for (unsigned g = 0; g < 2; g++) {
+STEP void load_states(const uint16_t *state, struct lanes lanes[2], unsigned groups) {
+    for (unsigned g = 0; g < groups; g++) {
         __m512i a = load(state + GROUP * g), b = load(state + GROUP * g + 32);
         lanes[g].low = every_second(a, b, false);
         lanes[g].high = every_second(a, b, true);
@@ -65,8 +65,8 @@ STEP __m512i interleave(__m512i a, __m512i b, bool upper) {
     return _mm512_permutex2var_epi8(a, load(index), b);
 }
 
-STEP void store_states(uint16_t *state, const struct lanes lanes[2]) {
-    for (unsigned g = 0; g < 2; g++) {
+STEP void store_states(uint16_t *state, const struct lanes lanes[2], unsigned groups) {
+    for (unsigned g = 0; g < groups; g++) {
         _mm512_storeu_si512(state + GROUP * g, interleave(lanes[g].low, lanes[g].high, false));
         _mm512_storeu_si512(state + GROUP * g + 32, interleave(lanes[g].low, lanes[g].high, true));
     }
@@ -206,16 +206,18 @@ STEP void put_careful(enum sink sink, __m512i values, const uint8_t *const *plan
 }
 
 STEP size_t decode_fast(enum sink sink, struct zipfs_rans_decoder *decoder, const struct tables *t, struct lanes lanes[2],
-                        const uint8_t *const *planes, uint8_t *dst, size_t n, bool has_escape) {
+                        const uint8_t *const *planes, uint8_t *dst, size_t n, unsigned groups, bool has_escape) {
     const uint8_t *coded = decoder->coded, *coded_end = decoder->coded_end;
     const uint8_t *escapes = decoder->escapes, *escapes_end = decoder->escapes_end;
     struct lanes a = lanes[0], b = lanes[1];
     size_t i = 0;
-    /* 128 bytes of each stream are there: more than two steps can take. */
-    while (i + 2 * GROUP <= n && coded_end - coded >= 2 * GROUP && (!has_escape || escapes_end - escapes >= 2 * GROUP)) {
+    const size_t step = groups * GROUP;
+    /* As many bytes of each stream are there as the steps of all groups can take. */
+    while (i + step <= n && (size_t)(coded_end - coded) >= step && (!has_escape || (size_t)(escapes_end - escapes) >= step)) {
         put(sink, step_fast(t, &a, &coded, &escapes, has_escape), planes, dst, i);
-        put(sink, step_fast(t, &b, &coded, &escapes, has_escape), planes, dst, i + GROUP);
-        i += 2 * GROUP;
+        if (groups == 2)
+            put(sink, step_fast(t, &b, &coded, &escapes, has_escape), planes, dst, i + GROUP);
+        i += step;
     }
     lanes[0] = a;
     lanes[1] = b;
@@ -224,14 +226,15 @@ STEP size_t decode_fast(enum sink sink, struct zipfs_rans_decoder *decoder, cons
     return i;
 }
 
-STEP bool decode(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n) {
+STEP bool decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n,
+                        unsigned groups) {
     struct tables t = load_tables(decoder);
-    struct lanes lanes[2];
-    load_states(decoder->state, lanes);
-    size_t i = decoder->table.has_escape ? decode_fast(sink, decoder, &t, lanes, planes, dst, n, true)
-                                         : decode_fast(sink, decoder, &t, lanes, planes, dst, n, false);
-    for (; i < n; i += 2 * GROUP) {
-        for (unsigned g = 0; g < 2; g++) {
+    struct lanes lanes[2] = {{_mm512_setzero_si512(), _mm512_setzero_si512()}, {_mm512_setzero_si512(), _mm512_setzero_si512()}};
+    load_states(decoder->state, lanes, groups);
+    size_t i = decoder->table.has_escape ? decode_fast(sink, decoder, &t, lanes, planes, dst, n, groups, true)
+                                         : decode_fast(sink, decoder, &t, lanes, planes, dst, n, groups, false);
+    for (; i < n; i += groups * GROUP) {
+        for (unsigned g = 0; g < groups; g++) {
             size_t at = i + GROUP * g, used = at < n ? zipfs_min(n - at, GROUP) : 0;
             __m512i values;
             if (!step_careful(&t, &lanes[g], decoder, used, &values))
@@ -242,8 +245,13 @@ STEP bool decode(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8
                 put_careful(sink, values, planes, dst, at, used);
         }
     }
-    store_states(decoder->state, lanes);
+    store_states(decoder->state, lanes, groups);
     return true;
+}
+
+STEP bool decode(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n) {
+    return decoder->num_lanes == GROUP ? decode_groups(sink, decoder, planes, dst, n, 1)
+                                       : decode_groups(sink, decoder, planes, dst, n, 2);
 }
 
 TARGET bool zipfs_rans_decode_avx512(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n) {
@@ -346,15 +354,16 @@ STEP void encode_step(const struct encode_tables *t, struct lanes *lanes, const 
 TARGET void zipfs_rans_encode_avx512(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n) {
     struct encode_tables t = load_encode_tables(encoder);
     struct lanes lanes[2];
-    load_states(encoder->state, lanes);
+    unsigned num_groups = encoder->num_lanes / GROUP;
+    load_states(encoder->state, lanes, num_groups);
     bool has_escape = encoder->table.has_escape;
     uint8_t *coded = encoder->coded, *escapes = encoder->escapes;
-    size_t groups = (n + 2 * GROUP - 1) / (2 * GROUP) * 2;
-    for (size_t g = groups; g-- > 0;) {
+    size_t steps = (n + encoder->num_lanes - 1) / encoder->num_lanes * num_groups;
+    for (size_t g = steps; g-- > 0;) {
         size_t at = g * GROUP;
-        encode_step(&t, &lanes[g % 2], values + at, at < n ? first(n - at) : 0, has_escape, &coded, &escapes);
+        encode_step(&t, &lanes[g % num_groups], values + at, at < n ? first(n - at) : 0, has_escape, &coded, &escapes);
     }
-    store_states(encoder->state, lanes);
+    store_states(encoder->state, lanes, num_groups);
     encoder->coded = coded;
     encoder->escapes = escapes;
 }

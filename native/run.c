@@ -128,7 +128,7 @@ size_t zipfs_run_encode(struct zipfs_codec *codec, uint32_t layout, uint32_t pha
     for (unsigned f = 0; f < info->num_fields; f++) {
         unsigned coding;
         bool is_noise = false;
-        size_t plane_size = capacity - size ? zipfs_plane_encode(codec, info->bits[f], planes[f], n, lz, dst + size, capacity - size,
+        size_t plane_size = capacity - size ? zipfs_plane_encode(codec, info->bits[f], zipfs_rans_lanes(info->width), planes[f], n, lz, dst + size, capacity - size,
                                                                  &coding, &is_noise) : SIZE_MAX;
         if (plane_size == SIZE_MAX)
             return SIZE_MAX;

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import zstandard
-from reference_chunk import CONST, LANES, LAYOUTS, RANS, RAW, ZSTD, ceil_div
+from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD, ceil_div
 
 
 class Plane(NamedTuple):
@@ -78,13 +78,15 @@ class Rans:
     num_symbols: int | None = None
     coded_size: int | None = None
     num_escapes: int | None = None
+    num_lanes: int | None = None
     reserved: int = 0
 
     def pack(self) -> bytes:
         k = len(self.freq) if self.num_symbols is None else self.num_symbols
         coded_size = len(self.coded) if self.coded_size is None else self.coded_size
         num_escapes = len(self.escapes) if self.num_escapes is None else self.num_escapes
-        head = struct.pack("<BBHII", k, self.has_escape, self.reserved, coded_size, num_escapes)
+        num_lanes = len(self.states) if self.num_lanes is None else self.num_lanes
+        head = struct.pack("<BBBBII", k, self.has_escape, num_lanes, self.reserved, coded_size, num_escapes)
         states = np.asarray(self.states, "<u2").tobytes()
         return head + bytes(self.freq) + bytes(self.value) + states + self.coded + self.escapes
 
@@ -92,17 +94,17 @@ class Rans:
         return Plane(RANS, self.pack())
 
 
-def rans_encode(symbols: np.ndarray, freq: list[int]) -> tuple[np.ndarray, bytes]:
+def rans_encode(symbols: np.ndarray, freq: list[int], num_lanes: int = 128) -> tuple[np.ndarray, bytes]:
     """Section 5, backwards; all lanes of a group at once. Returns states and coded bytes. The last group is filled up
     with symbol 0.
     """
-    lanes = np.zeros(ceil_div(len(symbols), LANES) * LANES, np.int64)
+    lanes = np.zeros(ceil_div(len(symbols), num_lanes) * num_lanes, np.int64)
     lanes[: len(symbols)] = symbols
     freq = np.asarray(freq, np.int64)
     start = np.cumsum(freq) - freq
-    x = np.full(LANES, 256, np.int64)
+    x = np.full(num_lanes, 256, np.int64)
     coded = []
-    for s in lanes.reshape(-1, LANES)[::-1]:
+    for s in lanes.reshape(-1, num_lanes)[::-1]:
         full = x >= 256 * freq[s]
         coded.append((x[full] & 255).astype(np.uint8).tobytes())
         x[full] >>= 8
@@ -127,7 +129,7 @@ def rans_model(values: np.ndarray, max_symbols: int = 64) -> tuple[list[int], li
     return freq, kept, has_escape
 
 
-def rans(values: np.ndarray, model: tuple[list[int], list[int], int] | None = None) -> Rans:
+def rans(values: np.ndarray, model: tuple[list[int], list[int], int] | None = None, num_lanes: int = 128) -> Rans:
     freq, value, has_escape = model or rans_model(values)
     k = len(freq)
     symbol_of = np.full(256, k - 1)
@@ -135,7 +137,7 @@ def rans(values: np.ndarray, model: tuple[list[int], list[int], int] | None = No
         symbol_of[value[symbol]] = symbol
     symbols = symbol_of[values]
     escapes = values[symbols == k - 1].tobytes() if has_escape else b""
-    states, coded = rans_encode(symbols, freq)
+    states, coded = rans_encode(symbols, freq, num_lanes)
     return Rans(freq, value, states, coded, escapes, has_escape)
 
 

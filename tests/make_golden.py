@@ -56,11 +56,12 @@ def every_coding() -> bytes:
     small = np.minimum(skewed, 7)
     first = coded(
         run(0, skewed.tobytes(), [rans(skewed, ([150, 60, 30, 16], [1, 2, 3, 0], 1)).plane()]),
+        run(0, skewed.tobytes(), [rans(skewed, ([150, 60, 30, 16], [1, 2, 3, 0], 1), num_lanes=64).plane()]),
         run(0, skewed.tobytes(), [ZSTD]),
         run(5, small.tobytes(), [CONST, RANS]),
         run(6, skewed.tobytes(), [RANS, RAW]),
         run(2, elements(2, 400, rng) + b"t", [RANS, RAW, ZSTD]),
-        run(0, bytes(CHUNK - 4 * 1500 - 801), [CONST]),
+        run(0, bytes(CHUNK - 5 * 1500 - 801), [CONST]),
     )
     second = coded(*[run(0, bytes([i]) * 1024, [CONST]) for i in range(64)])
     return Forged([first, second, stored(rng.bytes(2001))]).seal()

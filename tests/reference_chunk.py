@@ -187,27 +187,25 @@ def decode_zstd(frame: bytes, size: int) -> bytes:
 
 # ---- 5. the RANS coding ------------------------------------------------------------------------------------------
 
-LANES = 128
-
-
 def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
     require(len(data) >= 12, "BAD_PLANE", "an RANS plane without a header")
-    k, has_escape, zero, coded_size, num_escapes = struct.unpack_from("<BB2sII", data)
+    k, has_escape, num_lanes, zero, coded_size, num_escapes = struct.unpack_from("<BBB1sII", data)
     require(2 <= k <= 64, "BAD_RANS", f"{k} symbols")
     require(has_escape <= 1, "BAD_RANS", f"has_escape {has_escape}")
+    require(num_lanes in (64, 128), "BAD_RANS", f"{num_lanes} lanes")
     require_zero(zero, "RANS header")
     require(num_escapes <= (n if has_escape else 0), "BAD_RANS", f"{num_escapes} escapes")
-    require(len(data) == 268 + 2 * k + coded_size + num_escapes, "BAD_PLANE", "sizes do not fill the plane")
+    require(len(data) == 12 + 2 * k + 2 * num_lanes + coded_size + num_escapes, "BAD_PLANE", "sizes do not fill the plane")
     freq, value = (np.frombuffer(data, np.uint8, k, at).astype(np.uint32) for at in (12, 12 + k))
     require(bool(np.all(freq >= 1)) and int(freq.sum()) == 256, "BAD_RANS", "frequencies do not make 256")
     require(not np.any(value >> bits), "BAD_RANS", f"a symbol wider than {bits} bits")
     require(not has_escape or value[-1] == 0, "BAD_RANS", "the escape has a value")
-    states = np.frombuffer(data, "<u2", LANES, 12 + 2 * k).astype(np.uint32)
+    states = np.frombuffer(data, "<u2", num_lanes, 12 + 2 * k).astype(np.uint32)
     require(bool(np.all(states >= 256)), "BAD_RANS", "a state under 256")
-    coded = np.frombuffer(data, np.uint8, coded_size, 268 + 2 * k).astype(np.uint32)
+    coded = np.frombuffer(data, np.uint8, coded_size, 12 + 2 * k + 2 * num_lanes).astype(np.uint32)
     escapes = np.frombuffer(data, np.uint8, num_escapes, len(data) - num_escapes)
     require(not np.any(escapes >> bits), "BAD_RANS", f"an escape wider than {bits} bits")
-    symbols = rans_symbols(freq, states, coded, ceil_div(n, LANES)).reshape(-1)[:n]
+    symbols = rans_symbols(freq, states, coded, ceil_div(n, num_lanes)).reshape(-1)[:n]
     plain = value.astype(np.uint8)[symbols]
     if has_escape:
         escaped = symbols == k - 1
@@ -218,12 +216,12 @@ def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
 
 def rans_symbols(freq: np.ndarray, x: np.ndarray, coded: np.ndarray, num_groups: int) -> np.ndarray:
     """The steps of section 5, all lanes of a group at once: a group's lanes take their bytes in ascending order.
-    Shape (num_groups, 128).
+    Shape (num_groups, num_lanes).
     """
     start = np.cumsum(freq) - freq
     of_slot = np.repeat(np.arange(len(freq)), freq)
     freq_of_slot, offset_of_slot = freq[of_slot], np.arange(256, dtype=np.uint32) - start[of_slot]
-    slots = np.empty((num_groups, LANES), np.uint8)
+    slots = np.empty((num_groups, len(x)), np.uint8)
     used = 0
     for group in range(num_groups):
         slot = slots[group] = x & 255

@@ -102,6 +102,14 @@ def test_rans_extreme_frequencies():
         check(coded(run(0, values.tobytes(), [rans(values, (freq, [0, 1], 0)).plane()]), ZEROS))
 
 
+@pytest.mark.parametrize("num_lanes", [64, 128])
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 127, 128, 129, 192, 1000, 5000])
+def test_rans_lanes(num_lanes, n):
+    values = np.minimum(np.random.default_rng(SEED).geometric(0.4, n), 40).astype(np.uint8)
+    plane = rans(values, ([128, 64, 32, 31, 1], [1, 2, 3, 4, 0], 1), num_lanes).plane()
+    check(coded(run(0, values.tobytes(), [plane]), ZEROS))
+
+
 def test_rans_all_escapes():
     values = np.random.default_rng(SEED).integers(0, 256, 1000).astype(np.uint8)
     check(coded(run(0, values.tobytes(), [rans(values, ([1, 255], [0, 0], 1)).plane()]), ZEROS))
@@ -134,7 +142,7 @@ EXAMPLE_RUN = bytes.fromhex(
     "AA BB"  # head, tail
     "02 000000 15010000"  # plane 0: RANS, 277 bytes
     "01 000000 01000000"  # plane 1: CONST, 1 byte
-    "03 01 0000 02000000 01000000"  # 3 symbols, has_escape, 2 coded bytes, 1 escape
+    "03 01 80 00 02000000 01000000"  # 3 symbols, has_escape, 128 lanes, 2 coded bytes, 1 escape
     "FE 01 01  7F 80 00"  # frequencies, values
     "FE01 0302" + "0401" * 126 +  # states
     "02 00  70"  # coded bytes of element 0 (lane 0) and element 129 (lane 1), the escape value

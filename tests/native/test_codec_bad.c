@@ -59,7 +59,7 @@ static void make_example(uint8_t payload[PAYLOAD], uint8_t plain[PLAIN]) {
     static const uint8_t begin[] = {
         1, 0, 0, 0, 1, 1, 0, 0, 6, 1, 0, 0, 40, 1, 0, 0, /* one run: BF16, phase 1, 262 bytes in 296 */
         0xaa, 0xbb, 2, 0, 0, 0, 0x15, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0,
-        3, 1, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0xfe, 1, 1, 0x7f, 0x80, 0, 0xfe, 1, 3, 2,
+        3, 1, 128, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0xfe, 1, 1, 0x7f, 0x80, 0, 0xfe, 1, 3, 2,
     };
     static const uint8_t end[] = {2, 0, 0x70, 0x80};
     memcpy(payload, begin, sizeof begin);
@@ -108,7 +108,8 @@ static void test_one_byte(void) {
         {PLANES + SHIFT, 1, ZIPFS_BAD_PLANE}, {PLANES + SHIFT, 3, ZIPFS_BAD_ZSTD}, {PLANES + SHIFT + 1, 1, ZIPFS_RESERVED_NOT_ZERO},
         {PLANES + SHIFT + 4, 0x16, ZIPFS_BAD_RUNS}, {PLANES + SHIFT + 7, 0xff, ZIPFS_BAD_RUNS}, {PLANES + SHIFT + 8, 2, ZIPFS_BAD_PLANE},
         {RANS + SHIFT, 1, ZIPFS_BAD_RANS}, {RANS + SHIFT, 0, ZIPFS_BAD_RANS}, {RANS + SHIFT, 65, ZIPFS_BAD_RANS}, {RANS + SHIFT, 4, ZIPFS_BAD_PLANE},
-        {RANS + SHIFT + 1, 2, ZIPFS_BAD_RANS}, {RANS + SHIFT + 1, 0, ZIPFS_BAD_RANS}, {RANS + SHIFT + 2, 1, ZIPFS_RESERVED_NOT_ZERO},
+        {RANS + SHIFT + 1, 2, ZIPFS_BAD_RANS}, {RANS + SHIFT + 1, 0, ZIPFS_BAD_RANS}, {RANS + SHIFT + 2, 0, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 2, 127, ZIPFS_BAD_RANS}, {RANS + SHIFT + 2, 64, ZIPFS_BAD_PLANE}, {RANS + SHIFT + 3, 1, ZIPFS_RESERVED_NOT_ZERO},
         {RANS + SHIFT + 4, 3, ZIPFS_BAD_PLANE}, {RANS + SHIFT + 7, 255, ZIPFS_BAD_PLANE}, {RANS + SHIFT + 8, 0, ZIPFS_BAD_PLANE},
         {RANS + SHIFT + 8, 131, ZIPFS_BAD_RANS}, {RANS + SHIFT + 11, 255, ZIPFS_BAD_RANS},
         {FREQ + SHIFT, 0xff, ZIPFS_BAD_RANS}, {FREQ + SHIFT, 0xfd, ZIPFS_BAD_RANS}, {FREQ + SHIFT + 1, 0, ZIPFS_BAD_RANS},
@@ -202,14 +203,14 @@ static void test_planes(void) {
 }
 
 /* A good RANS plane of 400 values of 3 bits: 1, 2 and escaped 5s. */
-static uint32_t make_rans(uint8_t *plane, uint8_t *dst_values) {
+static uint32_t make_rans(unsigned num_lanes, uint8_t *plane, uint8_t *dst_values) {
     static struct zipfs_rans_encoder encoder;
     static uint8_t coded[600], escapes[400];
     struct zipfs_rans_table table = {3, true, {128, 64, 64}, {0, 128, 192}, {1, 2, 0}};
     uint64_t state = 5;
     for (size_t i = 0; i < 400; i++)
         dst_values[i] = "\1\1\2\5"[random_below(&state, 4)];
-    zipfs_rans_encoder_init(&encoder, &table);
+    zipfs_rans_encoder_init(&encoder, &table, num_lanes);
     encoder.coded = coded + sizeof coded;
     encoder.escapes = escapes + sizeof escapes;
     zipfs_kernels_scalar.rans_encode(&encoder, dst_values, 400);
@@ -220,10 +221,10 @@ static uint32_t make_rans(uint8_t *plane, uint8_t *dst_values) {
     return (uint32_t)(size + coded_size + num_escapes);
 }
 
-static void test_rans_plane(void) {
+static void test_rans_plane(unsigned num_lanes) {
     struct builder b;
     uint8_t plane[1200], broken[1200], values[400], *dst;
-    uint32_t size = make_rans(plane, values), coded_size = zipfs_load32(plane + 4), num_escapes = zipfs_load32(plane + 8);
+    uint32_t size = make_rans(num_lanes, plane, values), coded_size = zipfs_load32(plane + 4), num_escapes = zipfs_load32(plane + 8);
     make_f16(&b, 400, ZIPFS_RANS, plane, size);
     for (size_t k = 0; k < num_usable; k++) {
         CHECK_EQUAL(decode_on(k, b.bytes, b.size, 800, &dst), ZIPFS_OK);
@@ -289,7 +290,8 @@ int main(void) {
     test_one_byte();
     test_cut_and_flipped();
     test_planes();
-    test_rans_plane();
+    test_rans_plane(64);
+    test_rans_plane(128);
     guarded_free(&payload_memory);
     guarded_free(&dst_memory);
     zipfs_codec_free(codec);
