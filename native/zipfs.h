@@ -177,7 +177,8 @@ struct zipfs_stats {
  */
 struct zipfs_cache;
 ZIPFS_API enum zipfs_status zipfs_cache_create(size_t budget, unsigned jobs, struct zipfs_cache **cache_ret);
-ZIPFS_API void zipfs_cache_free(struct zipfs_cache *cache); /* after all its files */
+/* Open files keep the cache until they are closed. NULL is allowed. */
+ZIPFS_API void zipfs_cache_free(struct zipfs_cache *cache);
 ZIPFS_API void zipfs_cache_stats(const struct zipfs_cache *cache, struct zipfs_stats *stats_ret);
 
 /* Where read errors are told, once per damaged chunk. */

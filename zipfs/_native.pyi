@@ -1,8 +1,8 @@
 """The C module (native/module.c): codec, containers, cache and read path. See native/zipfs.h for the contracts.
 
-Every call that codes, decodes or reads drops the GIL. Buffers are any contiguous object with the buffer protocol. Failures raise `NativeError`
-subclasses: `OSError` where the system failed, `MemoryError`, `ValueError` for wrong arguments, and `FormatError` with `status` (a name of
-docs/format.md, "BAD_MAGIC") where a container breaks a rule.
+Every call that codes, decodes or reads drops the GIL. Buffers are any contiguous object with the buffer protocol. Failures raise `OSError`
+where the system failed, `MemoryError`, `ValueError` for wrong arguments and closed objects, `RuntimeError` where ZIPFS_KERNEL cannot be had, and
+`FormatError` with `status` (a name of docs/format.md, "BAD_MAGIC") where a container breaks a rule.
 """
 
 from typing import Any, NamedTuple
@@ -64,7 +64,8 @@ class Cache:
     """Decoded chunks, LRU by bytes, for Files."""
 
     def __init__(self, budget: int, jobs: int = 0) -> None: ...
-    def stats(self) -> dict[str, int]: ...
+    def stats(self) -> dict[str, int]:
+        """The counters of struct zipfs_stats by name."""
 
 class File:
     """A container (decoded) or another file (passed through), read through a Cache. Threads may share it. Context manager."""
