@@ -1,7 +1,7 @@
 /*
  * One chunk: the run table, the choice between stored and runs, both hashes, and the check that follows every encoding.
  *
- *   encode   segments -> plan (plan.c, guess.c) -> runs (run.c) -> planes (plane.c, rans.c) -> payload -> decode, compare
+ *   encode   segments -> plan (plan.c, guess.c, divide.c) -> runs (run.c) -> planes (plane.c, rans.c) -> payload -> decode, compare
  *   decode   payload -> hash -> run table -> runs -> planes -> plain bytes
  */
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 #include "codec.h"
 #include "common.h"
 #include "cpu.h"
+#include "divide.h"
 #include "plan.h"
 #include "run.h"
 #include "zstd_frame.h"
@@ -27,6 +28,7 @@ static void free_encoder(struct zipfs_encoder *encoder) {
     free(encoder->escapes);
     free(encoder->trial);
     free(encoder->check);
+    free(encoder->counts);
     free(encoder);
 }
 
@@ -72,7 +74,9 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     encoder->escapes = malloc(size);
     encoder->trial = malloc(size);
     encoder->check = malloc(size);
-    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escapes || !encoder->trial || !encoder->check) {
+    encoder->counts = malloc((size / ZIPFS_DIVIDE_WINDOW + 1) * sizeof encoder->counts[0]);
+    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escapes || !encoder->trial || !encoder->check ||
+        !encoder->counts) {
         free_encoder(encoder);
         return ZIPFS_NO_MEMORY;
     }
@@ -245,6 +249,7 @@ static enum zipfs_status encode_payload(struct zipfs_codec *codec, uint64_t base
     enum zipfs_status status = zipfs_plan_chunk(codec, src, src_size, base, segments, num_segments, &plan);
     if (status)
         return status;
+    zipfs_plan_divide(codec, src, &plan);
     bool one_run = one_run_promises(codec, &plan, src_size);
     size_t size = encode_plan(codec, &plan, src, dst, src_size - 1);
     if (one_run)

@@ -24,6 +24,7 @@ struct zipfs_encoder {
     uint8_t *escapes; /* written from the end */
     uint8_t *trial;   /* a second encoding of a run or chunk, to compare */
     uint8_t *check;   /* the chunk as decoded again */
+    uint32_t (*counts)[256]; /* of the windows of a chunk and one more, for divide.c */
 };
 
 struct zipfs_codec {

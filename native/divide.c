@@ -1,0 +1,93 @@
+/*
+ * A tensor, or a part of one, has its own scale, and so its own distribution of exponents. Where neighbours in a piece differ enough,
+ * each gets a run of its own: 0.3 % of a chunk of weights is won where two tensors meet.
+ */
+#include "divide.h"
+
+#include <string.h>
+
+#include "common.h"
+
+enum {
+    WINDOW = ZIPFS_DIVIDE_WINDOW,
+    SAMPLE = 2048,    /* elements of a window that are counted */
+    MAX_WINDOWS = (1 << ZIPFS_CHUNK_LOG2_MAX) / WINDOW,
+    RUN_COST = 768,   /* bytes: run and plane records and a table with its states, and doubts about the sample */
+};
+
+/* The field that tells scales apart: the lowest 8 exponent bits. */
+static unsigned exponent_field(uint32_t layout) {
+    return layout == ZIPFS_F64;
+}
+
+/* Fills encoder->counts: row w holds the exponents in the windows before window w. */
+static void count_windows(struct zipfs_codec *codec, const struct zipfs_piece *piece, const uint8_t *src, size_t num_windows) {
+    const struct zipfs_layout_info *info = zipfs_layout_info(piece->layout);
+    uint8_t *planes[ZIPFS_MAX_FIELDS];
+    for (unsigned f = 0; f < info->num_fields; f++)
+        planes[f] = codec->encoder->fields + f * SAMPLE;
+    uint32_t (*counts)[256] = codec->encoder->counts;
+    memset(counts[0], 0, sizeof counts[0]);
+    for (size_t w = 0; w < num_windows; w++) {
+        const uint8_t *window = src + piece->phase + w * WINDOW + (WINDOW - SAMPLE * info->width) / 2 / info->width * info->width;
+        uint32_t *count = counts[w + 1];
+        codec->kernels->split[piece->layout](window, planes, SAMPLE);
+        codec->kernels->histogram(planes[exponent_field(piece->layout)], SAMPLE, count);
+        for (unsigned v = 0; v < 256; v++)
+            count[v] += counts[w][v];
+    }
+}
+
+/* Bytes that the exponents of windows [first, last) take with a table of their own. */
+static uint64_t cost(uint32_t (*counts)[256], const struct zipfs_layout_info *info, size_t first, size_t last) {
+    uint32_t count[256];
+    for (unsigned v = 0; v < 256; v++)
+        count[v] = counts[last][v] - counts[first][v];
+    return zipfs_entropy(count, SAMPLE * (last - first)) * (WINDOW / info->width) / SAMPLE;
+}
+
+/* Marks the best cuts in windows [first, last): cut[w] means one before window w. */
+static void find_cuts(uint32_t (*counts)[256], const struct zipfs_layout_info *info, size_t first, size_t last, bool *cut) {
+    uint64_t whole = cost(counts, info, first, last), least = whole;
+    size_t best = 0;
+    for (size_t w = first + 1; w < last; w++) {
+        uint64_t divided = cost(counts, info, first, w) + cost(counts, info, w, last) + RUN_COST;
+        if (divided < least) {
+            least = divided;
+            best = w;
+        }
+    }
+    if (!best)
+        return;
+    cut[best] = true;
+    find_cuts(counts, info, first, best, cut);
+    find_cuts(counts, info, best, last, cut);
+}
+
+static void divide_piece(struct zipfs_codec *codec, const uint8_t *src, const struct zipfs_piece *piece, struct zipfs_plan *plan) {
+    const struct zipfs_layout_info *info = zipfs_layout_info(piece->layout);
+    size_t num_windows = piece->size / WINDOW, start = 0;
+    bool cut[MAX_WINDOWS + 1] = {false};
+    if (num_windows && piece->size - num_windows * WINDOW < piece->phase)
+        num_windows--; /* the last window would end behind the piece */
+    if (info->exponent_bits && num_windows >= 2) {
+        count_windows(codec, piece, src + piece->offset, num_windows);
+        find_cuts(codec->encoder->counts, info, 0, num_windows, cut);
+    }
+    for (size_t w = 1; w < num_windows; w++) {
+        if (!cut[w])
+            continue;
+        size_t end = piece->phase + w * WINDOW;
+        plan->pieces[plan->num_pieces++] = (struct zipfs_piece){piece->layout, start ? 0 : piece->phase, piece->offset + start, end - start};
+        start = end;
+    }
+    plan->pieces[plan->num_pieces++] = (struct zipfs_piece){piece->layout, start ? 0 : piece->phase, piece->offset + start, piece->size - start};
+}
+
+void zipfs_plan_divide(struct zipfs_codec *codec, const uint8_t *src, struct zipfs_plan *plan) {
+    struct zipfs_plan divided = {.num_pieces = 0};
+    for (size_t i = 0; i < plan->num_pieces; i++)
+        divide_piece(codec, src, &plan->pieces[i], &divided);
+    if (divided.num_pieces <= ZIPFS_MAX_RUNS)
+        *plan = divided;
+}
