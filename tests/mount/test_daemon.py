@@ -194,6 +194,22 @@ def test_the_foreground_ends_on_a_signal(tmp_path, weights, number):
     assert eventually(lambda: points.find_mount(str(path)) is None, 5)
 
 
+def test_the_foreground_logs_to_stderr(tmp_path, weights):
+    path = tmp_path / "mnt"
+    path.mkdir()
+    os.truncate(weights / "weights.zipfs", 1000)
+    command = [sys.executable, "-m", "zipfs", "mount", "-f", weights, path]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert eventually(lambda: os.path.exists(path / "weights"), 20)
+            with pytest.raises(OSError):
+                open(path / "weights", "rb")
+        finally:
+            process.terminate()
+        _, log = process.communicate(timeout=10)
+    assert log.count(f"{weights}/weights.zipfs: not opened") == 1
+
+
 def test_what_is_wrong_is_said_with_the_remedy(tmp_path, weights, monkeypatch):
     path = tmp_path / "mnt"
     file = tmp_path / "file"
