@@ -187,6 +187,7 @@ def decode_zstd(frame: bytes, size: int) -> bytes:
 
 # ---- 5. the RANS coding ------------------------------------------------------------------------------------------
 
+
 def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
     require(len(data) >= 12, "BAD_PLANE", "an RANS plane without a header")
     k, has_escape, num_lanes, zero, coded_size, num_escapes = struct.unpack_from("<BBB1sII", data)
@@ -195,7 +196,9 @@ def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
     require(num_lanes in (64, 128), "BAD_RANS", f"{num_lanes} lanes")
     require_zero(zero, "RANS header")
     require(num_escapes <= (n if has_escape else 0), "BAD_RANS", f"{num_escapes} escapes")
-    require(len(data) == 12 + 2 * k + 2 * num_lanes + coded_size + num_escapes, "BAD_PLANE", "sizes do not fill the plane")
+    require(
+        len(data) == 12 + 2 * k + 2 * num_lanes + coded_size + num_escapes, "BAD_PLANE", "sizes do not fill the plane"
+    )
     freq, value = (np.frombuffer(data, np.uint8, k, at).astype(np.uint32) for at in (12, 12 + k))
     require(bool(np.all(freq >= 1)) and int(freq.sum()) == 256, "BAD_RANS", "frequencies do not make 256")
     require(not np.any(value >> bits), "BAD_RANS", f"a symbol wider than {bits} bits")

@@ -46,6 +46,7 @@ def every_coding(rng: np.random.Generator) -> Chunk:
         run(2, rng.normal(0, 1, 300).astype("<f2").tobytes() + b"t", [RANS, RANS, ZSTD]),
         run(0, skewed.tobytes(), [rans(skewed, ([150, 60, 30, 16], [1, 2, 3, 0], 1)).plane()]),
         run(5, skewed[:301].tobytes(), [RAW, RANS]),
+        run(0, skewed[:500].tobytes(), [rans(skewed[:500], num_lanes=64).plane()]),
     )
 
 
@@ -191,16 +192,16 @@ def spoil_states(count: int) -> None:
     codec = _native.Codec(16)
     for _ in range(count):
         values = np.minimum(rng.geometric(0.5, int(rng.integers(1, 700))), 255).astype(np.uint8)
-        parts = rans(values)
+        parts = rans(values, num_lanes=int(rng.choice([64, 128])))
         match int(rng.integers(4)):
             case 0:
                 parts.freq = [int(f) for f in rng.permutation(parts.freq)]
             case 1:
-                parts.states = rng.integers(256, 65536, 128)
+                parts.states = rng.integers(256, 65536, len(parts.states))
             case 2:
                 parts.coded = rng.bytes(len(parts.coded))
             case 3:
-                parts.states[int(rng.integers(128))] ^= 1 << int(rng.integers(8))
+                parts.states[int(rng.integers(len(parts.states)))] ^= 1 << int(rng.integers(8))
         chunk = coded(run(0, values.tobytes(), [parts.plane()]), zeros)
         assert len(parse_runs(chunk.payload, len(chunk.plain))) == 2
         out = bytearray(len(chunk.plain))

@@ -72,17 +72,20 @@ def constant(layout: int, values: list[int], n: int) -> bytes:
 
 @pytest.mark.parametrize("n", [1, 2, 127, 128, 129, 255, 256, 257, 8191, 40_000])
 @pytest.mark.parametrize("num_values", [2, 3, 64, 65, 200, 256])
-def test_rans_lengths_and_alphabets(n, num_values):
+@pytest.mark.parametrize("num_lanes", [64, 128])
+def test_rans_lengths_and_alphabets(n, num_values, num_lanes):
     rng = np.random.default_rng([SEED, n, num_values])
     skewed = np.minimum(rng.geometric(0.2, n) - 1, num_values - 1)
     even = rng.integers(0, num_values, n)
     for values in (skewed, even):
-        check(coded(run(0, values.astype(np.uint8).tobytes(), [RANS]), ZEROS))
+        bytes_ = values.astype(np.uint8)
+        check(coded(run(0, bytes_.tobytes(), [rans(bytes_, num_lanes=num_lanes).plane()]), ZEROS))
 
 
-@pytest.mark.parametrize("n", [1, 127, 129, 4095, 4096, 4097, 4096 + 128, 8000])
+@pytest.mark.parametrize("num_lanes", [64, 128])
+@pytest.mark.parametrize("n", [1, 63, 65, 127, 129, 4095, 4096, 4097, 4096 + 64, 4096 + 128, 8000])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_rans_and_escapes_in_every_field(layout, n):
+def test_rans_and_escapes_in_every_field(layout, n, num_lanes):
     """Long runs whose fields have more values than a table has symbols: states and escapes live on across whatever pieces
     a decoder works in.
     """
@@ -91,7 +94,8 @@ def test_rans_and_escapes_in_every_field(layout, n):
     words = np.minimum(rng.geometric(0.03, (n, width)) - 1, 255).astype(np.uint8)
     words[:, -1] ^= rng.integers(0, 2, n).astype(np.uint8) << 7
     zeros = run(0, bytes(FULL - n * width), [CONST])
-    check(coded(run(layout, words.tobytes(), [RANS] * len(LAYOUTS[layout].fields)), zeros))
+    planes = [rans(values, num_lanes=num_lanes).plane() for values in split_fields(layout, words.tobytes())]
+    check(coded(run(layout, words.tobytes(), planes), zeros))
 
 
 def test_rans_extreme_frequencies():
@@ -224,7 +228,9 @@ def random_run(rng: np.random.Generator) -> CodedRun:
     planes = []
     for bits, values in zip(fields, split_fields(layout, plain[phase : phase + n * width]), strict=True):
         possible = [RAW, RANS] + [ZSTD] * (bits == 8) + [CONST] * bool(np.all(values == values[0]))
-        planes.append(int(rng.choice(possible)))
+        coding = int(rng.choice(possible))
+        num_lanes = int(rng.choice([64, 128]))
+        planes.append(rans(values, num_lanes=num_lanes).plane() if coding == RANS else coding)
     return run(layout, plain, planes, phase)
 
 
