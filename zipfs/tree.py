@@ -7,8 +7,8 @@ A container `x.zipfs` (suffix and magic) is shown as `x`, unless the source has 
 folders and symlinks are shown; FIFOs, sockets and devices do not exist here. A container that breaks a rule of the
 format keeps its place in listings and cannot be opened.
 
-Paths are bytes, relative to the source, `.` for its root. Any thread may call any method; no lock is held during a
-system call.
+Paths are bytes, relative to the source, `.` for its root. Any thread may call any method; no lock is held while the
+source is read.
 """
 
 import contextlib

@@ -18,6 +18,7 @@ from zipfs import mountpoint as points
 from zipfs.drivers import fusepy
 from zipfs.errors import MountError, UsageError
 from zipfs.mount import mount_command, parse_options, start, stop, umount_command
+from zipfs.tree import MAX_IDLE_FILES
 
 DATA = bf16_bytes(1, 1_000_000)
 
@@ -66,6 +67,18 @@ def test_the_daemon_loads_the_library_asked_for_and_no_numpy(mounted, weights, d
     assert ("libfuse3" in libraries, "libfuse.so.2" in libraries) == (driver == "mfusepy", driver == "fusepy")
     assert "numpy" not in libraries
     assert "multiarray" not in libraries
+
+
+def test_descriptors_are_given_back(mounted, source):
+    for i in range(MAX_IDLE_FILES + 40):
+        (source / f"file{i}").write_bytes(b"x")
+    mount = mounted(source)
+    before = len(os.listdir(f"/proc/{mount.pid}/fd"))
+    with contextlib.ExitStack() as files:
+        for path in mount.path.iterdir():
+            assert files.enter_context(open(path, "rb")).read() == b"x"
+        assert len(os.listdir(f"/proc/{mount.pid}/fd")) == before + MAX_IDLE_FILES + 40
+    assert eventually(lambda: len(os.listdir(f"/proc/{mount.pid}/fd")) <= before + MAX_IDLE_FILES)
 
 
 @contextlib.contextmanager
