@@ -3,12 +3,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "common.h"
 
-enum { BUFFER_ALIGN = 4096, BUCKETS_MIN = 64, BUCKETS_MAX = 1 << 20, SPARES_MAX = 4 };
+enum { BUFFER_ALIGN = 4096, BUCKETS_MIN = 64, BUCKETS_MAX = 1 << 20, SPARES_MAX = 4, JOBS_MAX = 1024 };
 
 enum node_state { LOADING, READY, FAILED };
 
@@ -50,12 +50,16 @@ static size_t num_buckets(size_t budget) {
     return num;
 }
 
+/* One per CPU that this process may use. */
 static unsigned default_jobs(void) {
-    long num_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t cpus;
+    int num_cpus = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 0;
     return num_cpus > 0 ? num_cpus : 1;
 }
 
 enum zipfs_status zipfs_cache_create(size_t budget, unsigned jobs, struct zipfs_cache **cache_ret) {
+    if (jobs > JOBS_MAX)
+        return ZIPFS_BAD_ARGUMENT;
     struct zipfs_cache *cache = calloc(1, sizeof *cache);
     if (!cache)
         return ZIPFS_NO_MEMORY;

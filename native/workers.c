@@ -144,9 +144,9 @@ static void *work(void *context) {
 /* Starts what is missing of `wanted` threads; with fewer it goes on. Signals are for the threads of the program. Lock
  * held. */
 static void start_threads(struct zipfs_workers *workers, size_t wanted) {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    sigset_t blocked, old;
+    sigfillset(&blocked);
+    pthread_sigmask(SIG_SETMASK, &blocked, &old);
     while (workers->num_threads < workers->max_threads && workers->num_threads < wanted
            && pthread_create(&workers->threads[workers->num_threads], NULL, work, workers) == 0)
         workers->num_threads++;

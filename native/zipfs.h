@@ -1,12 +1,13 @@
 /*
  * zipfs: the public interface of the native library.
  *
- * What it does: codes and decodes the chunks of containers (docs/format.md), reads containers and plain files through a cache
- * of decoded chunks, and serves the read operation of a mount. It knows nothing of Python, of folders or of FUSE sessions.
+ * What it does: codes and decodes the chunks of containers (docs/format.md), reads containers and plain files through a
+ * cache of decoded chunks, and serves the read operation of a mount. It knows nothing of Python, of folders or of FUSE
+ * sessions.
  *
  * Rules that hold everywhere:
- *  - Functions return ZIPFS_OK or the reason of failure; results go through parameters that end in `_ret`, which are untouched
- *    unless the text says otherwise when the call fails. Output buffers hold undefined bytes after a failure.
+ *  - Functions return ZIPFS_OK or the reason of failure; results go through parameters that end in `_ret`, which are
+ *    untouched unless the text says otherwise when the call fails. Output buffers hold undefined bytes after a failure.
  *  - `src` buffers are never written to and never read beyond their size; `dst` buffers never written beyond theirs.
  *  - Sizes and offsets are in bytes. Ranges are half-open.
  *  - A container is untrusted input: any bytes give ZIPFS_OK or an error, in bounded time and memory.
@@ -58,20 +59,24 @@ enum zipfs_status {
 
 ZIPFS_API const char *zipfs_status_name(enum zipfs_status status); /* never NULL */
 
-/* ---- kernels ---------------------------------------------------------------------------------------------------- */
+/* ---- kernels ----------------------------------------------------------------------------------------------------- */
 
-/* The kernel in use: "scalar", "avx512" (F, BW, VL, VBMI, VBMI2). Chosen once, at the first use: the best that this CPU runs, or the one that the environment
- * variable ZIPFS_KERNEL names. NULL when that demand cannot be met; every codec call then returns ZIPFS_BAD_KERNEL. Any thread. */
+/* The kernel in use: "scalar", "avx512" (F, BW, VL, VBMI, VBMI2). Chosen once, at the first use: the best that this CPU
+ * runs, or the one that the environment variable ZIPFS_KERNEL names. NULL when that demand cannot be met; every codec
+ * call then returns ZIPFS_BAD_KERNEL. Any thread. */
 ZIPFS_API const char *zipfs_kernel(void);
 
-/* ---- the codec: one chunk at a time ------------------------------------------------------------------------------- */
+/* ---- the codec: one chunk at a time ------------------------------------------------------------------------------ */
 
 enum zipfs_kind { ZIPFS_KIND_STORED = 0, ZIPFS_KIND_RUNS = 1 };
 /*
  * How hard the encoder looks. All levels decode alike, but for what zstd takes.
- *  FAST     float runs get rANS, constant or raw planes; zstd runs at level 1, for bytes and integers alone; guessed borders are good to 8 KiB.
- *  DEFAULT  zstd at level 3; float planes and runs get it too where a sample promises a gain; guessed borders are good to a few bytes.
- *  MAX      every coding of every plane is tried in full, and plain zstd on every run and on the whole chunk, at level 19. Slow.
+ *  FAST     float runs get rANS, constant or raw planes; zstd runs at level 1, for bytes and integers alone; guessed
+ *           borders are good to 8 KiB.
+ *  DEFAULT  zstd at level 3; float planes and runs get it too where a sample promises a gain; guessed borders are good
+ *           to a few bytes.
+ *  MAX      every coding of every plane is tried in full, and plain zstd on every run and on the whole chunk, at level
+ *           19. Slow.
  */
 enum zipfs_level { ZIPFS_LEVEL_FAST = 0, ZIPFS_LEVEL_DEFAULT = 1, ZIPFS_LEVEL_MAX = 2 };
 enum { ZIPFS_CHUNK_LOG2_MIN = 16, ZIPFS_CHUNK_LOG2_MAX = 22, ZIPFS_MAX_RUNS = 64 };
@@ -84,7 +89,7 @@ enum zipfs_layout {
     ZIPFS_GUESS = 255
 };
 
-/* A range of the plain file whose elements start at `offset` and have one layout. Ranges not covered by any are GUESSed. */
+/* A range of the plain file whose elements start at `offset` and have one layout. Ranges outside all are GUESSed. */
 struct zipfs_segment {
     uint64_t offset;
     uint64_t size;
@@ -99,25 +104,27 @@ struct zipfs_entry {
     uint64_t plain_hash;
 };
 
-/* Scratch memory of one encoding or decoding thread (about 5 chunks plus zstd's own). One thread at a time may use it. */
+/* Scratch memory of one encoding or decoding thread (about 5 chunks plus zstd's own). For one thread at a time. */
 struct zipfs_codec;
 ZIPFS_API enum zipfs_status zipfs_codec_create(uint32_t chunk_log2, struct zipfs_codec **codec_ret);
 ZIPFS_API void zipfs_codec_free(struct zipfs_codec *codec); /* NULL is allowed */
 
 /*
- * Encodes chunk `number` (its plain bytes are src, from plain offset `number << chunk_log2`), decodes the result again and compares it with src.
- * `segments` is sorted by offset, without overlap, and may reach beyond the chunk on both sides. dst needs src_size bytes: a payload
- * is never larger than its chunk. The same input, level and libzstd give the same payload with every kernel.
- * entry_ret receives sizes, kind and both hashes.
+ * Encodes chunk `number` (its plain bytes are src, from plain offset `number << chunk_log2`), decodes the result again
+ * and compares it with src. `segments` is sorted by offset, without overlap, and may reach beyond the chunk on both
+ * sides. dst needs src_size bytes: a payload is never larger than its chunk. The same input, level and libzstd give the
+ * same payload with every kernel. entry_ret receives sizes, kind and both hashes.
  */
 ZIPFS_API enum zipfs_status zipfs_encode_chunk(struct zipfs_codec *codec, enum zipfs_level level, uint64_t number,
                                                const uint8_t *src, size_t src_size,
                                                const struct zipfs_segment *segments, size_t num_segments,
                                                uint8_t *dst, size_t dst_capacity, struct zipfs_entry *entry_ret);
 
-/* Decodes the payload src of chunk `number` into exactly dst_size plain bytes, checking stored_hash first (CHUNK_CHECKSUM). plain_hash is not checked. */
-ZIPFS_API enum zipfs_status zipfs_decode_chunk(struct zipfs_codec *codec, uint64_t number, const struct zipfs_entry *entry,
-                                               const uint8_t *src, uint8_t *dst, size_t dst_size);
+/* Decodes the payload src of chunk `number` into exactly dst_size plain bytes, checking stored_hash first
+ * (CHUNK_CHECKSUM). plain_hash is not checked. */
+ZIPFS_API enum zipfs_status zipfs_decode_chunk(struct zipfs_codec *codec, uint64_t number,
+                                               const struct zipfs_entry *entry, const uint8_t *src, uint8_t *dst,
+                                               size_t dst_size);
 
 /* One run of a payload of kind runs, as its record says it; for `info` and for tests. */
 struct zipfs_run { uint32_t layout, phase, plain_size, stored_size; };
@@ -126,7 +133,7 @@ ZIPFS_API enum zipfs_status zipfs_chunk_runs(const uint8_t *src, size_t src_size
 
 ZIPFS_API uint64_t zipfs_hash(const uint8_t *src, size_t src_size, uint64_t seed); /* XXH3-64 */
 
-/* ---- containers --------------------------------------------------------------------------------------------------- */
+/* ---- containers -------------------------------------------------------------------------------------------------- */
 
 struct zipfs_header {
     uint64_t plain_size, container_size, num_chunks;
@@ -142,7 +149,8 @@ enum { ZIPFS_HEADER_SIZE = 256, ZIPFS_PAGE_SIZE = 4096, ZIPFS_PAGE_ENTRIES = 127
 /* Parses and checks the 256 bytes of a header; file_size is what fstat says. Does no I/O. Any thread. */
 ZIPFS_API enum zipfs_status zipfs_header_parse(const uint8_t *src, size_t src_size, uint64_t file_size,
                                                struct zipfs_header *header_ret);
-/* Writes the 256 bytes of a header whose fields (but num_chunks) the caller filled in. The sections must be contiguous, else BAD_ARGUMENT. */
+/* Writes the 256 bytes of a header whose fields (but num_chunks) the caller filled in. BAD_ARGUMENT when a reader would
+ * refuse it: sections must be contiguous, and so on. */
 ZIPFS_API enum zipfs_status zipfs_header_write(const struct zipfs_header *header, uint8_t dst[ZIPFS_HEADER_SIZE]);
 
 /* An open container. Any number of threads may use one reader at once. */
@@ -152,16 +160,18 @@ ZIPFS_API enum zipfs_status zipfs_reader_open(int fd, struct zipfs_reader **read
 ZIPFS_API void zipfs_reader_free(struct zipfs_reader *reader); /* closes fd; NULL is allowed */
 ZIPFS_API const struct zipfs_header *zipfs_reader_header(const struct zipfs_reader *reader);
 /* Looks an entry up, reading and checking its page when needed. */
-ZIPFS_API enum zipfs_status zipfs_reader_entry(struct zipfs_reader *reader, uint64_t number, uint64_t *offset_ret, struct zipfs_entry *entry_ret);
-/* Reads and decodes chunk `number` into dst, which takes the chunk's plain size. check_plain: compare plain_hash as well. */
+ZIPFS_API enum zipfs_status zipfs_reader_entry(struct zipfs_reader *reader, uint64_t number, uint64_t *offset_ret,
+                                               struct zipfs_entry *entry_ret);
+/* Reads and decodes chunk `number` into dst, which takes the chunk's plain size. check_plain: plain_hash as well. */
 ZIPFS_API enum zipfs_status zipfs_reader_chunk(struct zipfs_reader *reader, struct zipfs_codec *codec, uint64_t number,
                                                bool check_plain, uint8_t *dst, size_t dst_size);
 /* Reads the payload of chunk `number` and checks its stored_hash, without decoding. */
 ZIPFS_API enum zipfs_status zipfs_reader_check(struct zipfs_reader *reader, struct zipfs_codec *codec, uint64_t number);
 
-/* ---- cache and files: the read path -------------------------------------------------------------------------------- */
+/* ---- cache and files: the read path ------------------------------------------------------------------------------ */
 
-/* Counters since the cache was made; each is exact on its own, a set of them is no snapshot. Bytes are plain bytes unless they say stored. */
+/* Counters since the cache was made; each is exact on its own, a set of them is no snapshot. Bytes are plain bytes
+ * unless they say stored. */
 struct zipfs_stats {
     uint64_t reads, bytes_read;           /* requests served, and their bytes, pass-through included */
     uint64_t bytes_passed;                /* of these from files that are no containers */
@@ -171,8 +181,9 @@ struct zipfs_stats {
 };
 
 /*
- * Decoded chunks, least recently used first out, and the limit on concurrent decodes. `budget` counts what is held for hits (chunk buffers
- * plus a fixed overhead each); a chunk larger than the budget is served and not kept. `jobs` is the most chunks that are decoded at one time, 0: one per CPU.
+ * Decoded chunks, least recently used first out, and the limit on concurrent decodes. `budget` counts what is held for
+ * hits (chunk buffers plus a fixed overhead each); a chunk larger than the budget is served and not kept. `jobs` (at
+ * most 1024) is the most chunks that are decoded at one time, 0: one per CPU.
  * One cache serves all files of a mount.
  */
 struct zipfs_cache;
@@ -181,36 +192,40 @@ ZIPFS_API enum zipfs_status zipfs_cache_create(size_t budget, unsigned jobs, str
 ZIPFS_API void zipfs_cache_free(struct zipfs_cache *cache);
 ZIPFS_API void zipfs_cache_stats(const struct zipfs_cache *cache, struct zipfs_stats *stats_ret);
 
-/* Where read errors are told, once per damaged chunk. */
+/* Where read errors are told, once per damaged chunk of an open file. */
 
 /* fd 2 and the like: lines are written whole, with a newline; -1: syslog(LOG_ERR). */
 ZIPFS_API void zipfs_log_to_fd(int fd);
 ZIPFS_API void zipfs_log(const char *line);
 
-/* One version of one file of the source: a container (decoded) or any other file (passed through). Any number of threads may read at once. Reference counted. */
+/* One version of one file of the source: a container (decoded) or any other file (passed through). Any number of
+ * threads may read at once. Reference counted. */
 struct zipfs_file;
 /* Opens a container (ZIPFS_FORMAT errors as zipfs_reader_open) or, with plain set, a file that is passed through.
  * Takes ownership of fd on success. `name` is copied, for log lines. The count starts at 1. */
-ZIPFS_API enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, const char *name, bool plain, struct zipfs_file **file_ret);
+ZIPFS_API enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, const char *name, bool plain,
+                                            struct zipfs_file **file_ret);
 ZIPFS_API void zipfs_file_ref(struct zipfs_file *file);
 ZIPFS_API void zipfs_file_unref(struct zipfs_file *file); /* the last one closes fd and drops its cached chunks */
 ZIPFS_API uint64_t zipfs_file_size(const struct zipfs_file *file); /* plain size */
 ZIPFS_API const struct zipfs_header *zipfs_file_header(const struct zipfs_file *file); /* NULL for a plain one */
 /*
- * Reads up to size plain bytes at offset; fewer only at the end of the file. Returns the count, or -errno (-EIO for damage, which is logged once per chunk).
- * Chunks that lie wholly inside the request are decoded straight into dst (unless cached); others go through the cache, with one decode
- * per chunk for all threads that wait for it.
+ * Reads up to size plain bytes at offset; fewer only at the end of the file. Returns the count, or -errno (-EIO for
+ * damage, which is logged once per chunk). Chunks that lie wholly inside the request are decoded straight into dst
+ * (unless cached); others go through the cache, with one decode per chunk for all threads that wait for it. A request
+ * of 2 MiB or more is decoded on up to `jobs` threads.
  */
 ZIPFS_API ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64_t offset);
 
-/* The read operation of libfuse's high-level interface, for both layouts of struct fuse_file_info: fh is a struct zipfs_file *, at
- * byte 24 in libfuse 2.9 and at byte 16 in libfuse 3 (64-bit targets). `path` is not used. */
+/* The read operation of libfuse's high-level interface, for both layouts of struct fuse_file_info: fh is a struct
+ * zipfs_file *, at byte 24 in libfuse 2.9 and at byte 16 in libfuse 3 (64-bit targets). `path` is not used. */
 ZIPFS_API int zipfs_fuse2_read(const char *path, char *dst, size_t size, off_t offset, void *file_info);
 ZIPFS_API int zipfs_fuse3_read(const char *path, char *dst, size_t size, off_t offset, void *file_info);
 
-/* ---- the source folder ---------------------------------------------------------------------------------------------- */
+/* ---- the source folder ------------------------------------------------------------------------------------------- */
 
-/* openat2(dir_fd, path, flags | O_CLOEXEC) that never leaves dir_fd and follows no symlink anywhere. Returns a descriptor or -errno. */
+/* openat2(dir_fd, path, flags | O_CLOEXEC) that never leaves dir_fd and follows no symlink anywhere. Returns a
+ * descriptor or -errno. */
 ZIPFS_API int zipfs_open_beneath(int dir_fd, const char *path, int flags);
 
 #endif

@@ -122,6 +122,13 @@ def test_a_name_cannot_forge_a_log_line(tmp_path):
     assert (tmp_path / "log").read_bytes() == b"a?b?[2J\xff\ngr\xc3\xbc\xff\n"
 
 
+def test_cache_arguments():
+    for arguments in ((-1,), (0, -1), (0, 1025), (1 << 64,)):
+        with pytest.raises((ValueError, OverflowError)):
+            _native.Cache(*arguments)
+    assert _native.Cache(0, 1024).stats()["cache_bytes"] == 0
+
+
 def test_pass_through(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_bytes(b"plain as it is")

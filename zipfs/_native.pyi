@@ -1,8 +1,9 @@
 """The C module (native/module.c): codec, containers, cache and read path. See native/zipfs.h for the contracts.
 
-Every call that codes, decodes or reads drops the GIL. Buffers are any contiguous object with the buffer protocol. Failures raise `OSError`
-where the system failed, `MemoryError`, `ValueError` for wrong arguments and closed objects, `RuntimeError` where ZIPFS_KERNEL cannot be had, and
-`FormatError` with `status` (a name of docs/format.md, "BAD_MAGIC") where a container breaks a rule.
+Every call that codes, decodes or reads drops the GIL. Buffers are any contiguous object with the buffer protocol.
+Failures raise `OSError` where the system failed, `MemoryError`, `ValueError` for wrong arguments and closed objects,
+`RuntimeError` where ZIPFS_KERNEL cannot be had, and `FormatError` with `status` (a name of docs/format.md, "BAD_MAGIC")
+where a container breaks a rule.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 Buffer = bytes | bytearray | memoryview | Any
 
 class FormatError(Exception):
-    """A container breaks a rule of docs/format.md: args are (status, message). zipfs.errors.FormatError derives from it. Attribute: status."""
+    """A container breaks a rule of docs/format.md: args are (status, where); zipfs.errors.FormatError derives from it."""
 
     status: str
 
@@ -30,10 +31,11 @@ class Codec:
     def encode(
         self, src: Buffer, number: int, segments: Buffer, level: int, dst: Buffer
     ) -> list[tuple[int, int, int, int]]:
-        """Encodes the consecutive chunks that src holds, the first of them chunk `number`; src must end at a chunk's or the file's end.
+        """Encodes the consecutive chunks that src holds, the first of them chunk `number`.
 
-        segments: packed struct zipfs_segment records (`<QQII`, last word zero), sorted; dst: at least len(src) bytes, receives
-        the payloads packed. Returns (stored_size, kind, stored_hash, plain_hash) per chunk. Each chunk was decoded again and compared.
+        src must end at a chunk's or the file's end. segments: packed struct zipfs_segment records (`<QQII`, last word
+        zero), sorted; dst: at least len(src) bytes, receives the payloads packed. Returns (stored_size, kind,
+        stored_hash, plain_hash) per chunk. Each chunk was decoded again and compared.
         """
     def decode(self, payload: Buffer, number: int, entry: tuple[int, int, int, int], dst: Buffer) -> None:
         """Decodes one chunk into dst, whose length must be the chunk's plain size."""
@@ -68,7 +70,10 @@ class Cache:
         """The counters of struct zipfs_stats by name."""
 
 class File:
-    """A container (decoded) or another file (passed through), read through a Cache. Threads may share it. Context manager."""
+    """A container (decoded) or another file (passed through), read through a Cache.
+
+    Threads may share it. Context manager.
+    """
 
     def __init__(self, cache: Cache, fd: int, name: str | bytes, plain: bool = False) -> None:
         """Takes ownership of fd once it returns."""
@@ -94,7 +99,10 @@ def log_to_fd(fd: int) -> None:
 
 def log(line: str | bytes) -> None: ...
 def tune_malloc() -> None:
-    """For a daemon: keep freed reply buffers of up to 32 MiB on the heap instead of mapping each anew (page faults cost more than decoding)."""
+    """For a daemon: keep freed reply buffers of up to 32 MiB on the heap instead of mapping each anew.
+
+    Page faults cost more than decoding.
+    """
 
 def zstd_compress(data: Buffer) -> bytes:
     """One frame in the form of docs/format.md section 4.2 (coding ZSTD), level 3."""
