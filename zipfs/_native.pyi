@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 Buffer = bytes | bytearray | memoryview | Any
 
 class FormatError(Exception):
-    """A container breaks a rule of docs/format.md: args are (status, where); zipfs.errors.FormatError derives from it."""
+    """A container breaks a rule of docs/format.md. args: (status, where). Base of zipfs.errors.FormatError."""
 
     status: str
 
