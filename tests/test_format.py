@@ -2,7 +2,7 @@
 again.
 
 Each case is held against the C reader and the reference decoder, and both must give the name of the text. Payloads
-are in test_format_chunk.py, the segment table in test_format_segments.py.
+are in test_format_chunk.py and test_format_rans.py, the segment table in test_format_segments.py.
 """
 
 import os
