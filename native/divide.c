@@ -10,7 +10,7 @@
 
 enum {
     WINDOW = ZIPFS_DIVIDE_WINDOW,
-    SAMPLE = 2048,    /* elements of a window that are counted */
+    SAMPLE = 2048,    /* elements in the middle of a window that are counted; the last window may lack a few bytes at its end */
     MAX_WINDOWS = (1 << ZIPFS_CHUNK_LOG2_MAX) / WINDOW,
     RUN_COST = 768,   /* bytes: run and plane records and a table with its states, and doubts about the sample */
 };
@@ -68,8 +68,6 @@ static void divide_piece(struct zipfs_codec *codec, const uint8_t *src, const st
     const struct zipfs_layout_info *info = zipfs_layout_info(piece->layout);
     size_t num_windows = piece->size / WINDOW, start = 0;
     bool cut[MAX_WINDOWS + 1] = {false};
-    if (num_windows && piece->size - num_windows * WINDOW < piece->phase)
-        num_windows--; /* the last window would end behind the piece */
     if (info->exponent_bits && num_windows >= 2) {
         count_windows(codec, piece, src + piece->offset, num_windows);
         find_cuts(codec->encoder->counts, info, 0, num_windows, cut);
