@@ -254,6 +254,30 @@ static void test_ratio(void) {
     CHECK(stored > ideal && stored < ideal + 450);
 }
 
+/* Two scales in one tensor: a run for each, at every phase, and each as small as it would be alone. */
+static void test_divided(void) {
+    static uint8_t plain[CHUNK];
+    static struct encoded encoded;
+    uint64_t state = seed + 6;
+    struct zipfs_run runs[ZIPFS_MAX_RUNS];
+    size_t num_runs;
+    for (uint32_t phase = 0; phase < 4; phase++) {
+        struct zipfs_segment segment = {CHUNK - 4 + phase, CHUNK + 4, ZIPFS_F32};
+        fill(plain, CHUNK, NOISE, ZIPFS_F32, &state);
+        for (size_t i = phase; i + 4 <= CHUNK; i += 4) {
+            uint32_t exponent = (i < CHUNK / 2 ? 120u : 60u) - (uint32_t)__builtin_ctzll(random_u64(&state) | 1 << 9);
+            zipfs_store32(plain + i, (zipfs_load32(plain + i) & 0x807fffff) | exponent << 23);
+        }
+        size_t stored = round_trip(plain, CHUNK, 1, ZIPFS_LEVEL_DEFAULT, &segment, 1);
+        CHECK(stored < CHUNK / 4 * (24 + 2) / 8 + 800);
+        encode(plain, CHUNK, 1, ZIPFS_LEVEL_DEFAULT, &segment, 1, true, &encoded);
+        CHECK_EQUAL(zipfs_chunk_runs(encoded.bytes, encoded.entry.stored_size, CHUNK, runs, &num_runs), ZIPFS_OK);
+        CHECK_EQUAL(num_runs, 2);
+        CHECK_EQUAL(runs[0].plain_size, CHUNK / 2 + phase);
+        CHECK_EQUAL(runs[1].phase, 0);
+    }
+}
+
 int main(void) {
     const char *demand = getenv("ZIPFS_TEST_SEED");
     seed = demand ? strtoull(demand, NULL, 0) : 2026;
@@ -269,6 +293,7 @@ int main(void) {
     test_loops();
     test_arguments();
     test_ratio();
+    test_divided();
     test_layouts_phases_lengths();
     test_all_data_and_levels();
     test_many_segments();

@@ -260,6 +260,66 @@ static void test_rans_plane(unsigned num_lanes) {
     EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
 }
 
+/* Beyond the last element lanes go on and take coded bytes, but an escape there takes no value. */
+static void test_escapes_beyond_the_end(unsigned num_lanes) {
+    static struct zipfs_rans_encoder encoder;
+    static uint8_t coded[800], escapes[512];
+    struct zipfs_rans_table table = {2, true, {128, 128}, {0, 128}, {1, 0}};
+    struct builder b;
+    uint8_t plane[1200], values[512], *dst;
+    for (size_t i = 0; i < 512; i++)
+        values[i] = i % 3 ? 1 : 6;
+    zipfs_rans_encoder_init(&encoder, &table, num_lanes);
+    encoder.coded = coded + sizeof coded;
+    encoder.escapes = escapes + sizeof escapes;
+    zipfs_kernels_scalar.rans_encode(&encoder, values, 512);
+    size_t coded_size = (size_t)(coded + sizeof coded - encoder.coded), num_escapes = (400 + 2) / 3;
+    size_t size = zipfs_rans_write_header(&encoder, coded_size, num_escapes, plane);
+    memcpy(plane + size, encoder.coded, coded_size);
+    memcpy(plane + size + coded_size, encoder.escapes, num_escapes);
+    size += coded_size + num_escapes;
+    size_t n = num_lanes == 128 ? 400 : 450; /* the rest of 512 fills the last group */
+    if (n == 450) {
+        num_escapes = 150;
+        zipfs_store32(plane + 8, 150);
+        memcpy(plane + size - 134, encoder.escapes, 150);
+        size += 16;
+    }
+    make_f16(&b, n, ZIPFS_RANS, plane, (uint32_t)size);
+    for (size_t k = 0; k < num_usable; k++)
+        CHECK_EQUAL(decode_on(k, b.bytes, b.size, 2 * n, &dst), ZIPFS_OK);
+    zipfs_store32(plane + 8, (uint32_t)num_escapes + 1);
+    plane[size] = 6;
+    make_f16(&b, n, ZIPFS_RANS, plane, (uint32_t)size + 1);
+    EXPECT(b.bytes, b.size, 2 * n, ZIPFS_BAD_RANS);
+}
+
+/* A plane of 60000 bytes whose stream ends early, and with it the payload: nothing is read behind it. */
+static void test_streams_that_run_dry(void) {
+    enum { N = 60000 };
+    for (unsigned of_escapes = 0; of_escapes < 2; of_escapes++)
+        for (uint32_t left = 0; left < 300; left += 37) {
+            struct builder b = {.size = 0};
+            uint8_t head[24] = {1, 0, 0, 0, ZIPFS_BYTES}, rans[16] = {2, 1, 128}, state[2] = {0, 1};
+            zipfs_store32(head + 8, N);
+            zipfs_store32(head + 12, 8 + 12 + 4 + 256 + left);
+            head[16] = ZIPFS_RANS;
+            zipfs_store32(head + 20, 12 + 4 + 256 + left);
+            zipfs_store32(rans + (of_escapes ? 8 : 4), left);
+            memcpy(rans + 12, of_escapes ? "\1\377" : "\377\1", 2); /* nearly all slots are the escape, or nearly none */
+            memcpy(rans + 14, "\5\0", 2);
+            if (of_escapes)
+                state[0] = 1; /* stays at the escape: 255 * 1 + 1 - 1 = 255 takes a byte, of which there are none */
+            put(&b, head, 24);
+            put(&b, rans, 16);
+            for (unsigned lane = 0; lane < 128; lane++)
+                put(&b, state, 2);
+            for (uint32_t i = 0; i < left; i++)
+                put(&b, "\0", 1);
+            EXPECT(b.bytes, b.size, N, ZIPFS_BAD_RANS);
+        }
+}
+
 static void test_entry(void) {
     uint8_t bytes[200] = {0}, dst[200];
     struct zipfs_entry entry = {200, ZIPFS_KIND_STORED, zipfs_hash(bytes, 200, 3), 0};
@@ -292,6 +352,9 @@ int main(void) {
     test_planes();
     test_rans_plane(64);
     test_rans_plane(128);
+    test_escapes_beyond_the_end(64);
+    test_escapes_beyond_the_end(128);
+    test_streams_that_run_dry();
     guarded_free(&payload_memory);
     guarded_free(&dst_memory);
     zipfs_codec_free(codec);
