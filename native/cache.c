@@ -22,6 +22,7 @@ struct node {
     struct node *prev, *next; /* in the list while READY, held and unpinned; next also chains spares */
     unsigned pins;            /* readers and waiters */
     enum node_state state;
+    bool lent;    /* data is the memory of a thread that waits until it is the only one with a pin */
     bool charged; /* counted in held_bytes: stays after the last pin is gone */
     int error;
     pthread_cond_t loaded;
@@ -258,7 +259,9 @@ static void pin(struct node *node) {
 
 /* Takes one pin away. The last one makes a held chunk the most recently used, and retires any other. Lock held. */
 static void unpin(struct zipfs_cache *cache, struct node *node, struct node **garbage) {
-    if (--node->pins > 0)
+    if (--node->pins == 1 && node->lent)
+        pthread_cond_broadcast(&node->loaded);
+    if (node->pins > 0)
         return;
     if (node->charged)
         list_append(cache, node);
@@ -333,26 +336,67 @@ int zipfs_cache_get(struct zipfs_cache *cache, uint64_t file, uint64_t number, s
     return error;
 }
 
-const struct zipfs_chunk *zipfs_cache_peek(struct zipfs_cache *cache, uint64_t file, uint64_t number) {
-    struct node *garbage = NULL;
-    pthread_mutex_lock(&cache->lock);
-    struct node *node = find(cache, file, number);
-    if (node) {
-        pin(node);
-        if (await(cache, node) != 0) {
-            unpin(cache, node, &garbage);
-            node = NULL;
-        }
-    }
-    pthread_mutex_unlock(&cache->lock);
-    free_chain(garbage);
-    return node ? &node->chunk : NULL;
-}
-
 void zipfs_cache_put(struct zipfs_cache *cache, const struct zipfs_chunk *chunk) {
     struct node *node = (struct node *)chunk;
     struct node *garbage = NULL;
     pthread_mutex_lock(&cache->lock);
+    unpin(cache, node, &garbage);
+    pthread_mutex_unlock(&cache->lock);
+    free_chain(garbage);
+}
+
+/* ---- chunks that are decoded into the memory of a reader ---- */
+
+/* Enters a node without a buffer. NULL: there is no memory for it, and nobody will wait. Lock held. */
+static struct node *enter_claim(struct zipfs_cache *cache, uint64_t file, uint64_t number) {
+    struct node *node = new_node(0);
+    if (!node)
+        return NULL;
+    node->file = file;
+    node->number = number;
+    node->state = LOADING;
+    node->pins = 1;
+    node->lent = true;
+    insert(cache, node);
+    return node;
+}
+
+enum zipfs_claim zipfs_cache_claim(struct zipfs_cache *cache, uint64_t file, uint64_t number, bool wait,
+                                   const struct zipfs_chunk **chunk_ret) {
+    struct node *garbage = NULL, *node;
+    enum zipfs_claim claim = ZIPFS_CLAIM_HELD;
+    pthread_mutex_lock(&cache->lock);
+    while ((node = find(cache, file, number))) {
+        if (node->state == LOADING && !wait) {
+            claim = ZIPFS_CLAIM_BUSY;
+            break;
+        }
+        pin(node);
+        if (await(cache, node) == 0)
+            break;
+        unpin(cache, node, &garbage); /* it failed for another thread: try for ourselves */
+    }
+    if (!node) {
+        claim = ZIPFS_CLAIM_MINE;
+        node = enter_claim(cache, file, number);
+    }
+    pthread_mutex_unlock(&cache->lock);
+    free_chain(garbage);
+    if (claim != ZIPFS_CLAIM_BUSY)
+        *chunk_ret = node ? &node->chunk : NULL;
+    return claim;
+}
+
+void zipfs_cache_publish(struct zipfs_cache *cache, const struct zipfs_chunk *claimed, const uint8_t *data, size_t size,
+                         int error) {
+    struct node *node = (struct node *)claimed, *garbage = NULL;
+    if (!node)
+        return;
+    pthread_mutex_lock(&cache->lock);
+    node->chunk = (struct zipfs_chunk){data, size};
+    settle(cache, node, error);
+    while (node->pins > 1)
+        pthread_cond_wait(&node->loaded, &cache->lock);
     unpin(cache, node, &garbage);
     pthread_mutex_unlock(&cache->lock);
     free_chain(garbage);

@@ -40,9 +40,19 @@ void zipfs_cache_drop_file(struct zipfs_cache *cache, uint64_t file);
  */
 int zipfs_cache_get(struct zipfs_cache *cache, uint64_t file, uint64_t number, size_t size, size_t capacity,
                     zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret);
-/* Pins the chunk if it is held or being loaded (waiting for that), else NULL. */
-const struct zipfs_chunk *zipfs_cache_peek(struct zipfs_cache *cache, uint64_t file, uint64_t number);
 void zipfs_cache_put(struct zipfs_cache *cache, const struct zipfs_chunk *chunk);
+
+/*
+ * For readers that decode a whole chunk into their own memory. MINE: this thread is to decode the chunk and then to
+ * call zipfs_cache_publish; threads that ask meanwhile wait for that. HELD: *chunk_ret is pinned. BUSY: another thread
+ * is at it, and `wait` is false. A thread may wait only when it has published all that it claimed.
+ */
+enum zipfs_claim { ZIPFS_CLAIM_MINE, ZIPFS_CLAIM_HELD, ZIPFS_CLAIM_BUSY };
+enum zipfs_claim zipfs_cache_claim(struct zipfs_cache *cache, uint64_t file, uint64_t number, bool wait,
+                                   const struct zipfs_chunk **chunk_ret);
+/* Lends the decoded bytes to those who wait, until they have copied them, or tells them the error. Nothing is kept. */
+void zipfs_cache_publish(struct zipfs_cache *cache, const struct zipfs_chunk *claimed, const uint8_t *data, size_t size,
+                         int error);
 
 struct zipfs_counters *zipfs_cache_counters(struct zipfs_cache *cache);
 struct zipfs_pool *zipfs_cache_pool(struct zipfs_cache *cache);

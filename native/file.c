@@ -35,6 +35,7 @@ struct damage {
 
 struct zipfs_file {
     _Atomic unsigned refs;
+    _Atomic uint64_t num_reads;
     struct zipfs_cache *cache;
     struct zipfs_counters *counters;
     struct zipfs_pool *pool;
@@ -114,6 +115,10 @@ uint64_t zipfs_file_size(const struct zipfs_file *file) {
     return file->size;
 }
 
+uint64_t zipfs_file_num_reads(const struct zipfs_file *file) {
+    return atomic_load_explicit(&file->num_reads, memory_order_relaxed);
+}
+
 const struct zipfs_header *zipfs_file_header(const struct zipfs_file *file) {
     return file->header;
 }
@@ -168,6 +173,9 @@ struct batch {
     uint64_t offset;    /* of the first payload in the container */
     size_t stored_size; /* of all payloads */
     struct zipfs_entry entries[BATCH_CHUNKS];
+    const struct zipfs_chunk *claims[BATCH_CHUNKS]; /* to be published; NULL: nobody waits */
+    int errors[BATCH_CHUNKS];
+    int error; /* of any chunk that went through this batch */
 };
 
 static void count_decoded(struct zipfs_file *file, size_t plain_size, size_t stored_size) {
@@ -177,126 +185,142 @@ static void count_decoded(struct zipfs_file *file, size_t plain_size, size_t sto
 }
 
 /* Stored chunks are their plain bytes: src is dst. */
-static int check_stored(struct zipfs_file *file, const struct batch *batch) {
+static void check_stored(struct zipfs_file *file, struct batch *batch) {
     const uint8_t *src = batch->dst;
     for (unsigned i = 0; i < batch->num_chunks; i++) {
         const struct zipfs_entry *entry = &batch->entries[i];
-        if (zipfs_hash(src, entry->stored_size, batch->first + i) != entry->stored_hash)
-            return fail_chunk(file, batch->first + i, ZIPFS_CHUNK_CHECKSUM);
-        count_decoded(file, entry->stored_size, entry->stored_size);
+        if (zipfs_hash(src, entry->stored_size, batch->first + i) == entry->stored_hash)
+            count_decoded(file, entry->stored_size, entry->stored_size);
+        else
+            batch->errors[i] = fail_chunk(file, batch->first + i, ZIPFS_CHUNK_CHECKSUM);
         src += entry->stored_size;
     }
-    return 0;
 }
 
-static int decode_runs(struct zipfs_file *file, const struct batch *batch, const uint8_t *src) {
-    struct zipfs_seat *seat;
-    enum zipfs_status status = zipfs_pool_take_seat(file->pool, file->header->chunk_log2, &seat);
-    if (status != ZIPFS_OK)
-        return fail_chunk(file, batch->first, status);
-    int error = 0;
+/* Decodes all chunks of the batch, damaged ones or not. */
+static void decode_runs(struct zipfs_file *file, struct batch *batch, const uint8_t *src) {
+    struct zipfs_seat *seat = NULL;
+    enum zipfs_status no_seat = zipfs_pool_take_seat(file->pool, file->header->chunk_log2, &seat);
     uint8_t *dst = batch->dst;
     for (unsigned i = 0; i < batch->num_chunks; i++) {
         uint64_t number = batch->first + i;
+        const struct zipfs_entry *entry = &batch->entries[i];
         size_t plain_size = zipfs_chunk_size(file->header, number);
-        status = zipfs_decode_chunk(seat->codec, number, &batch->entries[i], src, dst, plain_size);
+        enum zipfs_status status = seat ? zipfs_decode_chunk(seat->codec, number, entry, src, dst, plain_size)
+                                        : no_seat;
         if (status == ZIPFS_OK)
-            count_decoded(file, plain_size, batch->entries[i].stored_size);
+            count_decoded(file, plain_size, entry->stored_size);
         else
-            error = fail_chunk(file, number, status); /* go on: each damaged chunk of the request is told */
-        src += batch->entries[i].stored_size;
+            batch->errors[i] = fail_chunk(file, number, status);
+        src += entry->stored_size;
         dst += plain_size;
     }
-    zipfs_pool_give_seat(file->pool, seat);
-    return error;
+    if (seat)
+        zipfs_pool_give_seat(file->pool, seat);
 }
 
-/* Reads and decodes the payloads of the batch. *status_ret tells about the read; what fails after it is
- * logged and returned. */
-static int fetch_batch(struct zipfs_file *file, const struct batch *batch, enum zipfs_status *status_ret) {
+/* Reads and decodes the payloads of the batch. Returns how the read went; what fails after it is in batch->errors. */
+static enum zipfs_status fetch_batch(struct zipfs_file *file, struct batch *batch) {
     bool stored = batch->entries[0].kind == ZIPFS_KIND_STORED;
+    struct zipfs_buffers *buffers = zipfs_pool_buffers(file->pool);
     struct zipfs_buffer *buffer = NULL;
-    int error = 0;
-    *status_ret = stored ? ZIPFS_OK : zipfs_buffers_take(zipfs_pool_buffers(file->pool), batch->stored_size, &buffer);
-    if (*status_ret == ZIPFS_OK)
-        *status_ret = pread_exact(file->fd, stored ? batch->dst : buffer->data, batch->stored_size, batch->offset);
-    if (*status_ret == ZIPFS_OK)
-        error = stored ? check_stored(file, batch) : decode_runs(file, batch, buffer->data);
+    enum zipfs_status status = stored ? ZIPFS_OK : zipfs_buffers_take(buffers, batch->stored_size, &buffer);
+    if (status == ZIPFS_OK)
+        status = pread_exact(file->fd, stored ? batch->dst : buffer->data, batch->stored_size, batch->offset);
+    if (status == ZIPFS_OK && stored)
+        check_stored(file, batch);
+    else if (status == ZIPFS_OK)
+        decode_runs(file, batch, buffer->data);
+    int error = errno;
     if (buffer)
-        zipfs_buffers_give(zipfs_pool_buffers(file->pool), buffer);
-    return error;
+        zipfs_buffers_give(buffers, buffer);
+    errno = error;
+    return status;
 }
 
 /* Fetches the chunks one by one, so that a read error is told of the right ones. */
-static int fetch_singly(struct zipfs_file *file, const struct batch *batch) {
+static void fetch_singly(struct zipfs_file *file, struct batch *batch) {
     struct batch one = {.first = batch->first, .dst = batch->dst, .num_chunks = 1, .offset = batch->offset};
-    int error = 0;
     for (unsigned i = 0; i < batch->num_chunks; i++, one.first++) {
         one.entries[0] = batch->entries[i];
         one.stored_size = batch->entries[i].stored_size;
-        enum zipfs_status status;
-        int failed = fetch_batch(file, &one, &status);
-        if (status != ZIPFS_OK)
-            failed = fail_chunk(file, one.first, status);
-        error = failed ? failed : error;
+        one.errors[0] = 0;
+        enum zipfs_status status = fetch_batch(file, &one);
+        batch->errors[i] = status == ZIPFS_OK ? one.errors[0] : fail_chunk(file, one.first, status);
         one.dst += zipfs_chunk_size(file->header, one.first);
         one.offset += one.stored_size;
     }
-    return error;
 }
 
-/* Reads and decodes the batch, and empties it. */
-static int flush_batch(struct zipfs_file *file, struct batch *batch) {
+/* Reads and decodes the batch, gives the chunks to those who wait for them, and empties it. */
+static void flush_batch(struct zipfs_file *file, struct batch *batch) {
+    const uint8_t *data = batch->dst;
     if (batch->num_chunks == 0)
-        return 0;
-    enum zipfs_status status;
-    int error = fetch_batch(file, batch, &status);
-    if (status != ZIPFS_OK)
-        error = fetch_singly(file, batch);
+        return;
+    if (fetch_batch(file, batch) != ZIPFS_OK)
+        fetch_singly(file, batch);
+    for (unsigned i = 0; i < batch->num_chunks; i++) {
+        size_t size = zipfs_chunk_size(file->header, batch->first + i);
+        zipfs_cache_publish(file->cache, batch->claims[i], data, size, batch->errors[i]);
+        batch->error = batch->errors[i] ? batch->errors[i] : batch->error;
+        data += size;
+    }
     batch->num_chunks = 0;
-    return error;
+}
+
+static bool joins(const struct batch *batch, uint64_t number, const struct zipfs_entry *entry) {
+    return batch->num_chunks > 0 && batch->num_chunks < BATCH_CHUNKS && number == batch->first + batch->num_chunks
+           && batch->entries[0].kind == entry->kind && batch->stored_size + entry->stored_size <= BATCH_BYTES;
 }
 
 /* Adds a chunk to the batch, flushing first what it cannot join. Payloads of neighbours are contiguous (docs/format.md
  * section 3). */
-static int add_to_batch(struct zipfs_file *file, struct batch *batch, uint64_t number, uint8_t *dst) {
+static void add_to_batch(struct zipfs_file *file, struct batch *batch, uint64_t number, uint8_t *dst,
+                         const struct zipfs_chunk *claim) {
     uint64_t offset;
     struct zipfs_entry entry;
     enum zipfs_status status = zipfs_reader_entry(file->reader, number, &offset, &entry);
-    if (status != ZIPFS_OK)
-        return fail_chunk(file, number, status);
-    bool joins = batch->num_chunks > 0 && batch->num_chunks < BATCH_CHUNKS && batch->entries[0].kind == entry.kind
-                 && batch->stored_size + entry.stored_size <= BATCH_BYTES;
-    int error = joins ? 0 : flush_batch(file, batch);
-    if (error)
-        return error;
-    if (batch->num_chunks == 0) {
+    if (status != ZIPFS_OK) {
+        batch->error = fail_chunk(file, number, status);
+        zipfs_cache_publish(file->cache, claim, NULL, 0, batch->error);
+        return;
+    }
+    if (!joins(batch, number, &entry))
+        flush_batch(file, batch);
+    unsigned i = batch->num_chunks++;
+    if (i == 0) {
         batch->first = number;
         batch->dst = dst;
         batch->offset = offset;
         batch->stored_size = 0;
     }
-    batch->entries[batch->num_chunks++] = entry;
+    batch->entries[i] = entry;
+    batch->claims[i] = claim;
+    batch->errors[i] = 0;
     batch->stored_size += entry.stored_size;
-    return 0;
 }
 
-/* Chunks [first, end), each wholly wanted. Those that the cache holds are copied. */
+/* Chunks [first, end), each wholly wanted. Those that the cache holds, or that another thread is decoding, are copied.
+ */
 static int read_whole(struct zipfs_file *file, uint64_t first, uint64_t end, uint8_t *dst) {
     struct batch batch = {.num_chunks = 0};
-    int error = 0;
-    for (uint64_t number = first; number < end && !error; number++) {
-        const struct zipfs_chunk *chunk = zipfs_cache_peek(file->cache, file->id, number);
-        if (chunk) {
+    for (uint64_t number = first; number < end && !batch.error; number++) {
+        const struct zipfs_chunk *chunk;
+        enum zipfs_claim claim = zipfs_cache_claim(file->cache, file->id, number, false, &chunk);
+        if (claim == ZIPFS_CLAIM_BUSY) { /* others may wait for ours */
+            flush_batch(file, &batch);
+            claim = zipfs_cache_claim(file->cache, file->id, number, true, &chunk);
+        }
+        if (claim == ZIPFS_CLAIM_HELD) {
             memcpy(dst, chunk->data, chunk->size);
             zipfs_cache_put(file->cache, chunk);
-            error = flush_batch(file, &batch);
         } else {
-            error = add_to_batch(file, &batch, number, dst);
+            add_to_batch(file, &batch, number, dst, chunk);
         }
         dst += zipfs_chunk_size(file->header, number);
     }
-    return error ? error : flush_batch(file, &batch);
+    flush_batch(file, &batch);
+    return batch.error;
 }
 
 /* ---- parts of chunks ---- */
@@ -309,8 +333,9 @@ struct load {
 static int load_chunk(void *context, uint8_t *dst) {
     const struct load *load = context;
     struct batch batch = {.num_chunks = 0};
-    int error = add_to_batch(load->file, &batch, load->number, dst);
-    return error ? error : flush_batch(load->file, &batch);
+    add_to_batch(load->file, &batch, load->number, dst, NULL);
+    flush_batch(load->file, &batch);
+    return batch.error;
 }
 
 static int read_part(struct zipfs_file *file, uint64_t number, size_t start, size_t size, uint8_t *dst) {
@@ -403,6 +428,7 @@ static ssize_t read_container(struct zipfs_file *file, uint8_t *dst, size_t size
 ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64_t offset) {
     if (size > SSIZE_MAX || offset > INT64_MAX)
         return -EINVAL;
+    atomic_fetch_add_explicit(&file->num_reads, 1, memory_order_relaxed);
     ssize_t got = file->reader ? read_container(file, dst, size, offset) : pread_full(file->fd, dst, size, offset);
     ZIPFS_COUNT(file->counters->reads, 1);
     if (got < 0) {

@@ -208,12 +208,13 @@ ZIPFS_API enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, c
 ZIPFS_API void zipfs_file_ref(struct zipfs_file *file);
 ZIPFS_API void zipfs_file_unref(struct zipfs_file *file); /* the last one closes fd and drops its cached chunks */
 ZIPFS_API uint64_t zipfs_file_size(const struct zipfs_file *file); /* plain size */
+ZIPFS_API uint64_t zipfs_file_num_reads(const struct zipfs_file *file); /* calls of zipfs_file_pread() so far */
 ZIPFS_API const struct zipfs_header *zipfs_file_header(const struct zipfs_file *file); /* NULL for a plain one */
 /*
  * Reads up to size plain bytes at offset; fewer only at the end of the file. Returns the count, or -errno (-EIO for
- * damage, which is logged once per chunk). Chunks that lie wholly inside the request are decoded straight into dst
- * (unless cached); others go through the cache, with one decode per chunk for all threads that wait for it. A request
- * of 2 MiB or more is decoded on up to `jobs` threads.
+ * damage, which is logged once per chunk). Chunks that lie wholly inside the request are decoded straight into dst,
+ * others go through the cache. Each is decoded once for all threads that want it at that time. A request of 2 MiB or
+ * more is decoded on up to `jobs` threads.
  */
 ZIPFS_API ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64_t offset);
 

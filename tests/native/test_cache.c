@@ -102,11 +102,73 @@ static void test_errors_are_not_kept(void) {
     run_crowd(cache, &loader);
     CHECK_EQUAL(loader.calls, 1);
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
-    CHECK(zipfs_cache_peek(cache, 1, 5) == NULL);
+    const struct zipfs_chunk *chunk;
+    CHECK_EQUAL(zipfs_cache_claim(cache, 1, 5, false, &chunk), ZIPFS_CLAIM_MINE);
+    zipfs_cache_publish(cache, chunk, NULL, 0, -EIO);
     CHECK(touch(cache, 1, 5));
     CHECK(!touch(cache, 1, 5));
     zipfs_cache_drop_file(cache, 1);
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
+    zipfs_cache_free(cache);
+}
+
+/* ---- chunks decoded into the memory of a reader ---- */
+
+struct claimant {
+    struct zipfs_cache *cache;
+    int whole;
+    _Atomic int *copies;
+    int outcome;
+};
+
+static void *wait_for_claim(void *context) {
+    struct claimant *claimant = context;
+    const struct zipfs_chunk *chunk = NULL;
+    struct loader loader = {.value = 9};
+    if (claimant->whole) {
+        enum zipfs_claim claim = zipfs_cache_claim(claimant->cache, 1, 5, true, &chunk);
+        CHECK_EQUAL(claim, claimant->outcome ? ZIPFS_CLAIM_MINE : ZIPFS_CLAIM_HELD);
+        if (claimant->outcome)
+            zipfs_cache_publish(claimant->cache, chunk, NULL, 0, -EIO);
+    } else {
+        CHECK_EQUAL(zipfs_cache_get(claimant->cache, 1, 5, SIZE, SIZE, load, &loader, &chunk), claimant->outcome);
+    }
+    CHECK_EQUAL(loader.calls, 0);
+    if (!claimant->outcome) {
+        usleep(50000);
+        CHECK(chunk->data[0] == 7 && chunk->data[SIZE - 1] == 7);
+        ++*claimant->copies;
+        zipfs_cache_put(claimant->cache, chunk);
+    }
+    return NULL;
+}
+
+/* One thread decodes a whole chunk, others want it meanwhile, wholly or in part: they get its bytes, which stay until
+ * all have copied. */
+static void test_claims(int outcome) {
+    struct zipfs_cache *cache = new_cache(10 * COST);
+    static uint8_t dst[SIZE];
+    const struct zipfs_chunk *chunk, *other;
+    _Atomic int copies = 0;
+    pthread_t threads[NUM_THREADS];
+    struct claimant claimants[NUM_THREADS];
+    CHECK_EQUAL(zipfs_cache_claim(cache, 1, 5, true, &chunk), ZIPFS_CLAIM_MINE);
+    CHECK_EQUAL(zipfs_cache_claim(cache, 1, 5, false, &other), ZIPFS_CLAIM_BUSY);
+    for (int i = 0; i < NUM_THREADS; i++) {
+        claimants[i] = (struct claimant){cache, outcome ? 0 : i % 2, &copies, outcome};
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, wait_for_claim, &claimants[i]), 0);
+    }
+    while (stats_of(cache).cache_waits < NUM_THREADS)
+        usleep(1000);
+    memset(dst, 7, SIZE);
+    zipfs_cache_publish(cache, chunk, dst, SIZE, outcome);
+    CHECK_EQUAL(copies, outcome ? 0 : NUM_THREADS);
+    memset(dst, 8, SIZE);
+    for (int i = 0; i < NUM_THREADS; i++)
+        pthread_join(threads[i], NULL);
+    CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
+    CHECK_EQUAL(zipfs_cache_claim(cache, 1, 5, false, &chunk), ZIPFS_CLAIM_MINE);
+    zipfs_cache_publish(cache, chunk, dst, SIZE, 0);
     zipfs_cache_free(cache);
 }
 
@@ -174,20 +236,36 @@ struct storm {
     uint64_t seed;
 };
 
+/* A whole chunk in the way of read_whole(): copied from another thread or decoded here. */
+static void storm_whole(struct zipfs_cache *cache, uint64_t number, int error) {
+    uint8_t *dst = malloc(SIZE);
+    const struct zipfs_chunk *chunk;
+    CHECK(dst);
+    if (zipfs_cache_claim(cache, 1, number, true, &chunk) == ZIPFS_CLAIM_HELD) {
+        memcpy(dst, chunk->data, chunk->size);
+        zipfs_cache_put(cache, chunk);
+    } else {
+        memset(dst, (int)number, SIZE);
+        zipfs_cache_publish(cache, chunk, dst, SIZE, error);
+    }
+    CHECK(dst[0] == number && dst[SIZE - 1] == number);
+    free(dst);
+}
+
 static void *stormer(void *context) {
     struct storm *storm = context;
     uint64_t state = storm->seed;
     for (int i = 0; i < 3000; i++) {
         uint64_t number = random_below(&state, 12);
-        const struct zipfs_chunk *chunk = random_below(&state, 4) ? NULL : zipfs_cache_peek(storm->cache, 1, number);
-        if (chunk) {
-            CHECK_EQUAL(chunk->data[SIZE - 1], number);
-            zipfs_cache_put(storm->cache, chunk);
+        int error = random_below(&state, 10) ? 0 : -EIO;
+        if (random_below(&state, 2)) {
+            storm_whole(storm->cache, number, error);
             continue;
         }
-        struct loader loader = {.value = (int)number, .error = random_below(&state, 10) ? 0 : -EIO};
+        const struct zipfs_chunk *chunk;
+        struct loader loader = {.value = (int)number, .error = error};
         if (zipfs_cache_get(storm->cache, 1, number, SIZE, SIZE, load, &loader, &chunk) == 0) {
-            CHECK_EQUAL(chunk->data[0], number);
+            CHECK(chunk->data[0] == number && chunk->data[SIZE - 1] == number);
             zipfs_cache_put(storm->cache, chunk);
         }
     }
@@ -250,6 +328,8 @@ int main(void) {
     test_single_flight(10 * COST);
     test_single_flight(0);
     test_errors_are_not_kept();
+    test_claims(0);
+    test_claims(-EIO);
     test_least_recently_used_goes_first();
     test_files_are_apart();
     test_served_but_not_kept();
