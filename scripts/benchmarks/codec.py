@@ -55,8 +55,7 @@ def measure_once(peer: peers.Peer) -> tuple[float, float]:
     """(compress, decompress) in GB/s of plain bytes."""
     source = peer.source()
     stored, compress_seconds = timed(peer.encode, source)
-    result, decompress_seconds = timed(peer.decode, stored)
-    del result
+    _, decompress_seconds = timed(peer.decode, stored)
     return len(peer.plain) / compress_seconds / 1e9, len(peer.plain) / decompress_seconds / 1e9
 
 

@@ -1,7 +1,7 @@
 """The codecs that `scripts/bench codec` sets side by side, each for one data set and on one thread.
 
 A peer is made with (layout, plain) and has: `name`; `source()`, a fresh input for one encode (not timed);
-`encode(source)`; `size(stored)`; `decode(stored)`, which leaves the plain bytes wherever the peer puts them;
+`encode(source)`; `size(stored)`; `decode(stored)`, which leaves the plain bytes where the peer puts them;
 `restored(stored)`, the plain bytes (not timed).
 Peers that lack a library or a layout raise Missing with the reason.
 """
@@ -35,8 +35,13 @@ class Peer:
     def size(self, stored) -> int:
         return sum(map(len, stored))
 
+    def decode(self, stored) -> None:
+        """Takes the pieces that a peer decodes to and keeps none, so that it may use its memory again."""
+        for _ in self.pieces(stored):
+            pass
+
     def restored(self, stored) -> bytes:
-        return b"".join(self.decode(stored))
+        return b"".join(self.pieces(stored))
 
 
 class Zipfs(Peer):
@@ -120,8 +125,8 @@ class ZipNN(Peer):
     def encode(self, source):
         return [self.make().compress(part) for part in source]
 
-    def decode(self, stored):
-        return [self.make().decompress(part) for part in stored]
+    def pieces(self, stored):
+        return (self.make().decompress(part) for part in stored)
 
 
 class ZipNNSmallCalls(ZipNN):
@@ -146,8 +151,8 @@ class Zstd(Peer):
         view = memoryview(source)
         return [self.compressor.compress(view[at : at + CHUNK_SIZE]) for at in range(0, len(view), CHUNK_SIZE)]
 
-    def decode(self, stored):
-        return [self.decompressor.decompress(frame) for frame in stored]
+    def pieces(self, stored):
+        return map(self.decompressor.decompress, stored)
 
 
 class OpenZL(Peer):
@@ -187,11 +192,11 @@ class OpenZL(Peer):
         self.cctx.ref_compressor(self.compressor)
         return [self.cctx.compress([self.zl.Input(self.zl.Type.Numeric, self.numbers)])]
 
-    def decode(self, stored):
-        return [self.dctx.decompress(stored[0])[0]]
+    def pieces(self, stored):
+        return (self.dctx.decompress(frame)[0] for frame in stored)
 
     def restored(self, stored) -> bytes:
-        return self.decode(stored)[0].content.as_nparray().tobytes()
+        return b"".join(piece.content.as_bytes() for piece in self.pieces(stored))
 
 
 class OpenZLFse(OpenZL):
