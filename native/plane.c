@@ -87,14 +87,11 @@ static bool looks_flat(const struct zipfs_kernels *kernels, const uint8_t *value
     return zipfs_entropy(count, SAMPLE) + slack >= raw_size(SAMPLE, bits);
 }
 
-/* Does zstd find more in a stretch of the plane than the counts of single values explain? */
-static bool looks_lz(struct zipfs_codec *codec, const uint8_t *values, size_t n) {
-    const uint8_t *stretch = values + (n - zipfs_min(n, LZ_SAMPLE)) / 2;
-    size_t size = zipfs_min(n, LZ_SAMPLE), lz_size;
-    uint32_t count[256];
-    codec->kernels->histogram(stretch, size, count);
-    size_t limit = (size_t)zipfs_entropy(count, size) * 31 / 32;
-    return !zstd_frame_compress(codec->encoder->cctx, 1, stretch, size, codec->encoder->coded, limit, &lz_size);
+/* Does zstd make clearly less of a stretch in the middle than the plane's encoding of `size` bytes does on average? */
+static bool looks_lz(struct zipfs_codec *codec, const uint8_t *values, size_t n, size_t size) {
+    size_t stretch = zipfs_min(n, LZ_SAMPLE), limit = (size_t)((uint64_t)size * stretch / n), lz_size;
+    return !zstd_frame_compress(codec->encoder->cctx, 1, values + (n - stretch) / 2, stretch, codec->encoder->coded, limit - limit / 64,
+                                &lz_size);
 }
 
 static size_t encode_rans(struct zipfs_codec *codec, const struct zipfs_rans_table *table, unsigned num_lanes, const uint8_t *values, size_t n,
@@ -129,17 +126,24 @@ static size_t encode_raw(const struct zipfs_kernels *kernels, unsigned bits, con
 }
 
 /* Replaces an encoding of `size` bytes in dst by a smaller one of zstd; returns the size that is left. */
-static size_t improve_by_zstd(struct zipfs_codec *codec, const uint8_t *values, size_t n, uint8_t *dst, size_t size,
+static size_t improve_by_zstd(struct zipfs_codec *codec, int level, const uint8_t *values, size_t n, uint8_t *dst, size_t size,
                               size_t capacity, unsigned *coding_ret) {
-    struct zipfs_encoder *encoder = codec->encoder;
     size_t limit = size == SIZE_MAX ? capacity : size - 1, lz_size;
-    if (encoder->effort.zstd_level > 3 && zstd_frame_compress(encoder->cctx, 3, values, n, encoder->coded, n, &lz_size))
-        return size; /* the highest levels take long to find nothing */
-    if (zstd_frame_compress(encoder->cctx, encoder->effort.zstd_level, values, n, encoder->coded, limit, &lz_size))
+    if (zstd_frame_compress(codec->encoder->cctx, level, values, n, codec->encoder->coded, limit, &lz_size))
         return size;
-    memcpy(dst, encoder->coded, lz_size);
+    memcpy(dst, codec->encoder->coded, lz_size);
     *coding_ret = ZIPFS_ZSTD;
     return lz_size;
+}
+
+/* The same on the highest level, unless the quick one stays so far behind that the long search is in vain. */
+static size_t improve_by_best_zstd(struct zipfs_codec *codec, const uint8_t *values, size_t n, uint8_t *dst, size_t size,
+                                   size_t capacity, unsigned *coding_ret) {
+    size_t quick = improve_by_zstd(codec, 3, values, n, dst, size, capacity, coding_ret), limit = zipfs_min(quick, capacity), lz_size;
+    if (quick == size && zstd_frame_compress(codec->encoder->cctx, 3, values, n, codec->encoder->coded,
+                                             zipfs_min(limit + limit / 16, n - 1), &lz_size))
+        return size;
+    return improve_by_zstd(codec, codec->encoder->effort.zstd_level, values, n, dst, quick, capacity, coding_ret);
 }
 
 size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n, bool lz,
@@ -161,11 +165,14 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
         if (zipfs_rans_choose(count, n, num_lanes, &table) < raw)
             size = encode_rans(codec, &table, num_lanes, values, n, dst, zipfs_min(capacity, raw - 1));
     }
-    bool try_lz = bits == 8 && (lz || effort->exhaustive || (effort->probes && looks_lz(codec, values, n)));
-    *is_noise_ret = flat && !try_lz;
     if (size == SIZE_MAX) {
         *coding_ret = ZIPFS_RAW;
         size = encode_raw(kernels, bits, values, n, dst, capacity);
     }
-    return try_lz ? improve_by_zstd(codec, values, n, dst, size, capacity, coding_ret) : size;
+    bool try_lz = bits == 8 && (lz || effort->exhaustive || (effort->probes && looks_lz(codec, values, n, zipfs_min(size, capacity))));
+    *is_noise_ret = flat && !try_lz;
+    if (!try_lz)
+        return size;
+    return effort->exhaustive ? improve_by_best_zstd(codec, values, n, dst, size, capacity, coding_ret)
+                              : improve_by_zstd(codec, effort->zstd_level, values, n, dst, size, capacity, coding_ret);
 }
