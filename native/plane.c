@@ -162,7 +162,8 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
             return 1;
         }
         *coding_ret = ZIPFS_RANS;
-        if (zipfs_rans_choose(count, n, num_lanes, &table) < raw)
+        if (zipfs_entropy(count, n) + zipfs_rans_fixed(num_lanes) < raw && /* which is quick to see */
+            zipfs_rans_choose(count, n, num_lanes, &table) < raw)
             size = encode_rans(codec, &table, num_lanes, values, n, dst, zipfs_min(capacity, raw - 1));
     }
     if (size == SIZE_MAX) {
