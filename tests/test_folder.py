@@ -290,3 +290,19 @@ def test_suffix_without_magic_is_damage(tmp_path):
     with pytest.raises(FailuresError, match="BAD_MAGIC"):
         zipfs.decompress(tmp_path / "src", tmp_path / "back")
     assert sorted_names(tmp_path / "back") == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_and_one_with_its_name_and_our_suffix(tmp_path, monkeypatch, force):
+    """x becomes x.zipfs and x.zipfs becomes x.zipfs.zipfs: neither is an old form of the other."""
+    monkeypatch.setattr(output.Batch, "MAX_WAITING", 1)
+    src, dst = tmp_path / "src", tmp_path / "dst"
+    put(src, "x", b"text " * 1000)
+    put(src, "x.zipfs", b"no container" * 100)
+    zipfs.compress(src / "x", src / "y.zipfs")
+    put(src, "y", b"other")
+    for _ in range(1 + force):
+        zipfs.compress(src, dst, force=force)
+        assert sorted_names(dst) == [b"x.zipfs", b"x.zipfs.zipfs", b"y", b"y.zipfs.zipfs"]
+    zipfs.decompress(dst, tmp_path / "back")
+    assert listing(tmp_path / "back") == listing(src)

@@ -78,7 +78,9 @@ class Compressor:
             plain_is_source = os.path.exists(plain) and os.path.samefile(plain, path)
             limit = None if wrap else largest_worthwhile(source.size)
             if limit is None or (limit > HEADER_SIZE and not self._is_noise(source)):
-                output = Output(container, self.force, None if plain_is_source else plain)
+                # With our suffix, `plain` is no other form of this file but the container of the file without it.
+                stale = None if plain_is_source or names.has_suffix(name) else plain
+                output = Output(container, self.force, stale)
                 sizes = self._compress(source, output, batch, limit)
                 if sizes is not None:
                     return sizes
@@ -88,9 +90,11 @@ class Compressor:
 
     def convert_to(self, path: str, container: str, batch: Batch) -> Sizes:
         """Makes the container that the caller named, whatever it saves."""
-        if not names.has_suffix(os.path.basename(container)):
-            raise UsageError(f"{show(container)}: the name of a container ends in {names.SUFFIX}")
         with Source(path) as source:
+            if not names.has_suffix(os.path.basename(container)):
+                raise UsageError(
+                    f"{show(container)}: is no folder, and the name of a container ends in {names.SUFFIX}; name one such"
+                )
             return self._compress(source, Output(container, self.force), batch, None)
 
     def _is_noise(self, source: Source) -> bool:

@@ -61,7 +61,7 @@ class Decompressor:
             if not source.is_container():
                 return self._copy(source, Output(os.path.join(directory, name), self.force), batch)
             plain = names.plain_name(name)
-            if os.path.lexists(os.path.join(os.path.dirname(path), plain)) and not follow:
+            if not follow and names.is_shown(os.path.join(os.path.dirname(path), plain)):
                 raise ZipfsError(f"{show(path)}: {show(plain)} is there as well and hides it; rename one of them")
             return self._restore(source, Output(os.path.join(directory, plain), self.force), batch)
 

@@ -6,6 +6,7 @@ Paths are `str` as os.fsdecode() makes them, so that a name of any bytes passes 
 
 import os
 import re
+import stat
 import zlib
 
 SUFFIX = ".zipfs"
@@ -23,6 +24,21 @@ def has_suffix(name: str) -> bool:
 
 def has_magic(fd: int) -> bool:
     return os.pread(fd, len(MAGIC), 0) == MAGIC
+
+
+def is_shown(path: str) -> bool:
+    """Whether a mount shows `path` under its own name: it is there, is of a kind that is served, and no container."""
+    try:
+        kind = stat.S_IFMT(os.lstat(path).st_mode)
+        if kind != stat.S_IFREG or not has_suffix(os.path.basename(path)):
+            return kind in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return not has_magic(fd)
+    finally:
+        os.close(fd)
 
 
 def plain_name(name: str) -> str:
