@@ -1,7 +1,8 @@
 /*
  * One chunk: the run table, the choice between stored and runs, both hashes, and the check that follows every encoding.
  *
- *   encode   segments -> plan (plan.c, guess.c, divide.c) -> runs (run.c) -> planes (plane.c, rans.c) -> payload -> decode, compare
+ *   encode   segments -> plan (plan.c, guess.c, divide.c) -> runs (run.c) -> planes (plane.c, rans.c) -> payload,
+ *            which is decoded again and compared
  *   decode   payload -> hash -> run table -> runs -> planes -> plain bytes
  */
 #include <stdlib.h>
@@ -75,8 +76,8 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     encoder->trial = malloc(size);
     encoder->check = malloc(size);
     encoder->counts = malloc((size / ZIPFS_DIVIDE_WINDOW + 1) * sizeof encoder->counts[0]);
-    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escapes || !encoder->trial || !encoder->check ||
-        !encoder->counts) {
+    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escapes || !encoder->trial ||
+        !encoder->check || !encoder->counts) {
         free_encoder(encoder);
         return ZIPFS_NO_MEMORY;
     }
@@ -114,7 +115,8 @@ enum zipfs_status zipfs_chunk_runs(const uint8_t *src, size_t src_size, size_t p
     return ZIPFS_OK;
 }
 
-static enum zipfs_status decode_runs(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst, size_t dst_size) {
+static enum zipfs_status decode_runs(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst,
+                                     size_t dst_size) {
     struct zipfs_run runs[ZIPFS_MAX_RUNS];
     size_t num_runs;
     enum zipfs_status status = zipfs_chunk_runs(src, src_size, dst_size, runs, &num_runs);
@@ -163,16 +165,18 @@ static bool bytes_promise(struct zipfs_codec *codec, const uint8_t *src, size_t 
     enum { SAMPLE = 8192 };
     struct zipfs_encoder *encoder = codec->encoder;
     size_t sample = zipfs_min(src_size, SAMPLE), sample_size;
-    return !zstd_frame_compress(encoder->cctx, 1, src + (src_size - sample) / 2, sample, encoder->coded, sample, &sample_size) &&
+    return !zstd_frame_compress(encoder->cctx, 1, src + (src_size - sample) / 2, sample, encoder->coded, sample,
+                                &sample_size) &&
            (uint64_t)sample_size * src_size < (uint64_t)size * sample;
 }
 
 /* Encodes src as one run of BYTES when that is smaller than the `size` bytes in dst. Returns the size that is left. */
-static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, bool lz, uint8_t *dst,
-                               size_t size, size_t capacity) {
+static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, bool lz,
+                               uint8_t *dst, size_t size, size_t capacity) {
     bool is_noise;
     size_t limit = size == SIZE_MAX ? capacity : size - 1;
-    size_t bytes_size = zipfs_run_encode(codec, ZIPFS_BYTES, 0, src, piece->size, lz, codec->encoder->trial, limit, &is_noise);
+    size_t bytes_size =
+        zipfs_run_encode(codec, ZIPFS_BYTES, 0, src, piece->size, lz, codec->encoder->trial, limit, &is_noise);
     if (bytes_size == SIZE_MAX)
         return size;
     memcpy(dst, codec->encoder->trial, bytes_size);
@@ -182,22 +186,26 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
 }
 
 /* Encodes one piece in its layout or as BYTES, and sets its layout to the choice. */
-static size_t encode_piece(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst, size_t capacity) {
+static size_t encode_piece(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst,
+                           size_t capacity) {
     const struct zipfs_effort *effort = &codec->encoder->effort;
     bool is_noise = false, bytes = piece->layout == ZIPFS_BYTES;
-    size_t size = zipfs_run_encode(codec, piece->layout, piece->phase, src, piece->size, bytes, dst, capacity, &is_noise);
+    size_t size =
+        zipfs_run_encode(codec, piece->layout, piece->phase, src, piece->size, bytes, dst, capacity, &is_noise);
     if (bytes)
         return size;
     bool lz = !is_float(piece->layout) || effort->exhaustive ||
               (effort->probes && !is_noise && size != SIZE_MAX && bytes_promise(codec, src, piece->size, size));
-    /* Elements of one byte have little to lose by whole symbols; a run that does not shrink had better be without planes. */
+    /* Elements of one byte have little to lose by whole symbols; a run that does not shrink had better be without
+     * planes. */
     if (lz || size >= piece->size || zipfs_layout_info(piece->layout)->width == 1)
         size = improve_by_bytes(codec, piece, src, lz, dst, size, capacity);
     return size;
 }
 
 /* Writes the payload of a plan; returns its size, SIZE_MAX when it exceeds capacity. */
-static size_t encode_plan(struct zipfs_codec *codec, struct zipfs_plan *plan, const uint8_t *src, uint8_t *dst, size_t capacity) {
+static size_t encode_plan(struct zipfs_codec *codec, struct zipfs_plan *plan, const uint8_t *src, uint8_t *dst,
+                          size_t capacity) {
     size_t size = TABLE_FIXED + RUN_RECORD * plan->num_pieces;
     if (size > capacity)
         return SIZE_MAX;
@@ -218,7 +226,8 @@ static size_t encode_plan(struct zipfs_codec *codec, struct zipfs_plan *plan, co
     return size;
 }
 
-/* Could one run over the whole chunk beat several? LZ matches reach across runs; that pays where most bytes are no floats. */
+/* Could one run over the whole chunk beat several? LZ matches reach across runs; that pays where most bytes are no
+ * floats. */
 static bool one_run_promises(const struct zipfs_codec *codec, const struct zipfs_plan *plan, size_t src_size) {
     size_t other = 0;
     for (size_t i = 0; i < plan->num_pieces; i++)
@@ -226,13 +235,14 @@ static bool one_run_promises(const struct zipfs_codec *codec, const struct zipfs
     return plan->num_pieces > 1 && (codec->encoder->effort.exhaustive || 2 * other >= src_size);
 }
 
-static size_t encode_as_one_run(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst, size_t size,
-                                size_t capacity) {
+static size_t encode_as_one_run(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst,
+                                size_t size, size_t capacity) {
     struct zipfs_piece whole = {ZIPFS_BYTES, 0, 0, src_size};
     size_t head = TABLE_FIXED + RUN_RECORD;
     if (size <= head || capacity <= head)
         return size;
-    size_t run_size = improve_by_bytes(codec, &whole, src, true, dst + head, size == SIZE_MAX ? SIZE_MAX : size - head, capacity - head);
+    size_t run_size = improve_by_bytes(codec, &whole, src, true, dst + head, size == SIZE_MAX ? SIZE_MAX : size - head,
+                                       capacity - head);
     if (run_size == SIZE_MAX || run_size + head == size)
         return size;
     memset(dst, 0, head);
@@ -265,7 +275,8 @@ enum zipfs_status zipfs_encode_chunk(struct zipfs_codec *codec, enum zipfs_level
                                      const uint8_t *src, size_t src_size, const struct zipfs_segment *segments,
                                      size_t num_segments, uint8_t *dst, size_t dst_capacity,
                                      struct zipfs_entry *entry_ret) {
-    if (!src_size || src_size > codec->chunk_size || (unsigned)level > ZIPFS_LEVEL_MAX || number > UINT64_MAX / codec->chunk_size - 1)
+    if (!src_size || src_size > codec->chunk_size || (unsigned)level > ZIPFS_LEVEL_MAX ||
+        number > UINT64_MAX / codec->chunk_size - 1)
         return ZIPFS_BAD_ARGUMENT;
     if (dst_capacity < src_size)
         return ZIPFS_NO_SPACE;

@@ -10,8 +10,8 @@
 /* What a level means, in one place. */
 struct zipfs_effort {
     int zstd_level;
-    bool probes;      /* look for LZ matches in float planes, refine guesses */
-    bool exhaustive;  /* encode every candidate in full and keep the smallest */
+    bool probes;     /* look for LZ matches in float planes, refine guesses */
+    bool exhaustive; /* encode every candidate in full and keep the smallest */
 };
 
 /* Buffers that only encoding needs, made by the first encoding. */
@@ -19,11 +19,11 @@ struct zipfs_encoder {
     ZSTD_CCtx *cctx;
     struct zipfs_effort effort;
     struct zipfs_rans_encoder rans;
-    uint8_t *fields;  /* the fields of a run, a byte each: FIELDS_PER_BYTE per plain byte */
-    uint8_t *coded;   /* rANS bytes, written from the end; the same room takes trial frames of zstd */
-    uint8_t *escapes; /* written from the end */
-    uint8_t *trial;   /* a second encoding of a run or chunk, to compare */
-    uint8_t *check;   /* the chunk as decoded again */
+    uint8_t *fields;         /* the fields of a run, a byte each: FIELDS_PER_BYTE per plain byte */
+    uint8_t *coded;          /* rANS bytes, written from the end; the same room takes trial frames of zstd */
+    uint8_t *escapes;        /* written from the end */
+    uint8_t *trial;          /* a second encoding of a run or chunk, to compare */
+    uint8_t *check;          /* the chunk as decoded again */
     uint32_t (*counts)[256]; /* of the windows of a chunk and one more, for divide.c */
 };
 

@@ -1,6 +1,6 @@
 /*
- * A tensor, or a part of one, has its own scale, and so its own distribution of exponents. Where neighbours in a piece differ enough,
- * each gets a run of its own: 0.3 % of a chunk of weights is won where two tensors meet.
+ * A tensor, or a part of one, has its own scale, and so its own distribution of exponents. Where neighbours in a piece
+ * differ enough, each gets a run of its own: 0.3 % of a chunk of weights is won where two tensors meet.
  */
 #include "divide.h"
 
@@ -10,9 +10,10 @@
 
 enum {
     WINDOW = ZIPFS_DIVIDE_WINDOW,
-    SAMPLE = 2048,    /* elements in the middle of a window that are counted; the last window may lack a few bytes at its end */
+    SAMPLE =
+        2048, /* elements in the middle of a window that are counted; the last window may lack a few bytes at its end */
     MAX_WINDOWS = (1 << ZIPFS_CHUNK_LOG2_MAX) / WINDOW,
-    RUN_COST = 768,   /* bytes: run and plane records and a table with its states, and doubts about the sample */
+    RUN_COST = 768, /* bytes: run and plane records and a table with its states, and doubts about the sample */
 };
 
 /* The field that tells scales apart: the lowest 8 exponent bits. */
@@ -21,15 +22,17 @@ static unsigned exponent_field(uint32_t layout) {
 }
 
 /* Fills encoder->counts: row w holds the exponents in the windows before window w. */
-static void count_windows(struct zipfs_codec *codec, const struct zipfs_piece *piece, const uint8_t *src, size_t num_windows) {
+static void count_windows(struct zipfs_codec *codec, const struct zipfs_piece *piece, const uint8_t *src,
+                          size_t num_windows) {
     const struct zipfs_layout_info *info = zipfs_layout_info(piece->layout);
     uint8_t *planes[ZIPFS_MAX_FIELDS];
     for (unsigned f = 0; f < info->num_fields; f++)
         planes[f] = codec->encoder->fields + f * SAMPLE;
-    uint32_t (*counts)[256] = codec->encoder->counts;
+    uint32_t(*counts)[256] = codec->encoder->counts;
     memset(counts[0], 0, sizeof counts[0]);
     for (size_t w = 0; w < num_windows; w++) {
-        const uint8_t *window = src + piece->phase + w * WINDOW + (WINDOW - SAMPLE * info->width) / 2 / info->width * info->width;
+        const uint8_t *window =
+            src + piece->phase + w * WINDOW + (WINDOW - SAMPLE * info->width) / 2 / info->width * info->width;
         uint32_t *count = counts[w + 1];
         codec->kernels->split[piece->layout](window, planes, SAMPLE);
         codec->kernels->histogram(planes[exponent_field(piece->layout)], SAMPLE, count);
@@ -47,7 +50,8 @@ static uint64_t cost(uint32_t (*counts)[256], const struct zipfs_layout_info *in
 }
 
 /* Marks the best cuts in windows [first, last): cut[w] means one before window w. */
-static void find_cuts(uint32_t (*counts)[256], const struct zipfs_layout_info *info, size_t first, size_t last, bool *cut) {
+static void find_cuts(uint32_t (*counts)[256], const struct zipfs_layout_info *info, size_t first, size_t last,
+                      bool *cut) {
     uint64_t whole = cost(counts, info, first, last), least = whole;
     size_t best = 0;
     for (size_t w = first + 1; w < last; w++) {
@@ -64,7 +68,8 @@ static void find_cuts(uint32_t (*counts)[256], const struct zipfs_layout_info *i
     find_cuts(counts, info, best, last, cut);
 }
 
-static void divide_piece(struct zipfs_codec *codec, const uint8_t *src, const struct zipfs_piece *piece, struct zipfs_plan *plan) {
+static void divide_piece(struct zipfs_codec *codec, const uint8_t *src, const struct zipfs_piece *piece,
+                         struct zipfs_plan *plan) {
     const struct zipfs_layout_info *info = zipfs_layout_info(piece->layout);
     size_t num_windows = piece->size / WINDOW, start = 0;
     bool cut[MAX_WINDOWS + 1] = {false};
@@ -76,10 +81,12 @@ static void divide_piece(struct zipfs_codec *codec, const uint8_t *src, const st
         if (!cut[w])
             continue;
         size_t end = piece->phase + w * WINDOW;
-        plan->pieces[plan->num_pieces++] = (struct zipfs_piece){piece->layout, start ? 0 : piece->phase, piece->offset + start, end - start};
+        plan->pieces[plan->num_pieces++] =
+            (struct zipfs_piece){piece->layout, start ? 0 : piece->phase, piece->offset + start, end - start};
         start = end;
     }
-    plan->pieces[plan->num_pieces++] = (struct zipfs_piece){piece->layout, start ? 0 : piece->phase, piece->offset + start, piece->size - start};
+    plan->pieces[plan->num_pieces++] =
+        (struct zipfs_piece){piece->layout, start ? 0 : piece->phase, piece->offset + start, piece->size - start};
 }
 
 void zipfs_plan_divide(struct zipfs_codec *codec, const uint8_t *src, struct zipfs_plan *plan) {

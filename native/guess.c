@@ -8,7 +8,6 @@
  */
 #include "guess.h"
 
-
 #include "common.h"
 #include "guess_score.h"
 
@@ -20,7 +19,8 @@ enum {
     MAX_WINDOWS = (1 << ZIPFS_CHUNK_LOG2_MAX) / WINDOW + 1,
 };
 
-/* The bytes in question; offsets are those of the chunk. One byte behind `end` may not be there, so samples end before it. */
+/* The bytes in question; offsets are those of the chunk. One byte behind `end` may not be there, so samples end before
+ * it. */
 struct region {
     const uint8_t *src;
     size_t start, end;
@@ -28,7 +28,8 @@ struct region {
 };
 
 static size_t window_start(const struct region *region, size_t window) {
-    return window < region->num_windows ? zipfs_max(region->start, (region->start / WINDOW + window) * WINDOW) : region->end;
+    return window < region->num_windows ? zipfs_max(region->start, (region->start / WINDOW + window) * WINDOW)
+                                        : region->end;
 }
 
 /* Counts up to two pieces of the bytes [start, end). */
@@ -72,8 +73,10 @@ static unsigned cheapest(const uint64_t cost[ZIPFS_NUM_HYPOTHESES]) {
     return best;
 }
 
-/* The cheapest hypothesis for each window, changes paid for (Viterbi's algorithm). came[w][h]: the best predecessor of h. */
-static void choose_hypotheses(const struct region *region, uint8_t (*came)[ZIPFS_NUM_HYPOTHESES], uint8_t *hypothesis_ret) {
+/* The cheapest hypothesis for each window, changes paid for (Viterbi's algorithm). came[w][h]: the best predecessor of
+ * h. */
+static void choose_hypotheses(const struct region *region, uint8_t (*came)[ZIPFS_NUM_HYPOTHESES],
+                              uint8_t *hypothesis_ret) {
     uint64_t total[ZIPFS_NUM_HYPOTHESES], cost[ZIPFS_NUM_HYPOTHESES];
     window_costs(region, 0, total);
     for (size_t w = 1; w < region->num_windows; w++) {
@@ -90,13 +93,15 @@ static void choose_hypotheses(const struct region *region, uint8_t (*came)[ZIPFS
         hypothesis_ret[w] = (uint8_t)h;
 }
 
-/* The border of two stretches, known to lie in [from, to): where the bytes before cost least on the left, those behind on the right. */
-static size_t find_border(const struct region *region, const struct zipfs_lengths *left, const struct zipfs_lengths *right, size_t from,
-                          size_t to) {
+/* The border of two stretches, known to lie in [from, to): where the bytes before cost least on the left, those behind
+ * on the right. */
+static size_t find_border(const struct region *region, const struct zipfs_lengths *left,
+                          const struct zipfs_lengths *right, size_t from, size_t to) {
     int64_t difference = 0, least = 0;
     size_t border = from;
     for (size_t i = from; i + 1 < to; i++) {
-        difference += (int64_t)zipfs_lengths_at(left, region->src, i) - (int64_t)zipfs_lengths_at(right, region->src, i);
+        difference +=
+            (int64_t)zipfs_lengths_at(left, region->src, i) - (int64_t)zipfs_lengths_at(right, region->src, i);
         if (difference < least) {
             least = difference;
             border = i + 1;
@@ -105,7 +110,8 @@ static size_t find_border(const struct region *region, const struct zipfs_length
     return border;
 }
 
-/* Refines the border before window w: the windows next to it may hold it, those one further on teach what each side looks like. */
+/* Refines the border before window w: the windows next to it may hold it, those one further on teach what each side
+ * looks like. */
 static size_t refine(const struct region *region, const uint8_t *hypothesis, size_t w) {
     struct zipfs_sample sample;
     struct zipfs_lengths left, right;
@@ -124,7 +130,8 @@ static void push(struct zipfs_plan *plan, unsigned hypothesis, size_t start, siz
     zipfs_plan_push(plan, h->layout, (uint32_t)((h->phase + 8 - start % 8) % width), start, end - start);
 }
 
-static void push_all(struct zipfs_codec *codec, const struct region *region, const uint8_t *hypothesis, struct zipfs_plan *plan) {
+static void push_all(struct zipfs_codec *codec, const struct region *region, const uint8_t *hypothesis,
+                     struct zipfs_plan *plan) {
     size_t start = region->start;
     for (size_t w = 1; w < region->num_windows; w++) {
         if (hypothesis[w] == hypothesis[w - 1])
@@ -139,9 +146,9 @@ static void push_all(struct zipfs_codec *codec, const struct region *region, con
 }
 
 enum {
-    GLANCE = 512,         /* bytes of a window that a glance takes in */
+    GLANCE = 512, /* bytes of a window that a glance takes in */
     GLANCE_MIN_WINDOWS = 4,
-    GLANCE_WINDOWS = 16,  /* that teach what to expect */
+    GLANCE_WINDOWS = 16, /* that teach what to expect */
 };
 
 static size_t glance_at(const struct region *region, size_t window) {
@@ -149,8 +156,8 @@ static size_t glance_at(const struct region *region, size_t window) {
     return (start + (end - start) / 2) / 8 * 8 - GLANCE / 2;
 }
 
-/* Do the code lengths that samples from all over the region teach fit each of its windows (but the last, which may be short) to 1/8? Returns the hypothesis,
- * 0 when it is BYTES or does not fit everywhere. */
+/* Do the code lengths that samples from all over the region teach fit each of its windows (but the last, which may be
+ * short) to 1/8? Returns the hypothesis, 0 when it is BYTES or does not fit everywhere. */
 static unsigned uniform_floats(const struct region *region) {
     size_t num_windows = region->num_windows - 1;
     uint32_t costs[ZIPFS_NUM_HYPOTHESES], spent[MAX_WINDOWS];
@@ -181,7 +188,8 @@ static unsigned uniform_floats(const struct region *region) {
     return best;
 }
 
-/* Are all bytes of all windows about equally frequent? Then no layout is worth looking for. Twice the pairs of equal bytes, n * n / 256 are expected. */
+/* Are all bytes of all windows about equally frequent? Then no layout is worth looking for. Twice the pairs of equal
+ * bytes, n * n / 256 are expected. */
 static bool is_noise(struct zipfs_codec *codec, const struct region *region) {
     enum { SIZE = 2 * GLANCE, EXPECTED = SIZE * SIZE / 256 + SIZE };
     for (size_t w = 1; w + 1 < region->num_windows; w++) {
@@ -197,7 +205,8 @@ static bool is_noise(struct zipfs_codec *codec, const struct region *region) {
 
 void zipfs_guess(struct zipfs_codec *codec, const uint8_t *src, size_t start, size_t end, struct zipfs_plan *plan) {
     uint8_t hypothesis[MAX_WINDOWS], came[MAX_WINDOWS][ZIPFS_NUM_HYPOTHESES];
-    if (end - start < MIN_REGION || !memcmp(src + start, src + start + 1, end - start - 1)) { /* short, or all bytes equal */
+    if (end - start < MIN_REGION ||
+        !memcmp(src + start, src + start + 1, end - start - 1)) { /* short, or all bytes equal */
         zipfs_plan_push(plan, ZIPFS_BYTES, 0, start, end - start);
         return;
     }

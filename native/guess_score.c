@@ -8,15 +8,15 @@
 #include "rans.h"
 
 const struct zipfs_hypothesis zipfs_hypotheses[ZIPFS_NUM_HYPOTHESES] = {
-    {ZIPFS_BYTES, 0}, {ZIPFS_BF16, 0}, {ZIPFS_BF16, 1}, {ZIPFS_F16, 0}, {ZIPFS_F16, 1},
-    {ZIPFS_F32, 0}, {ZIPFS_F32, 1}, {ZIPFS_F32, 2}, {ZIPFS_F32, 3},
-    {ZIPFS_F64, 0}, {ZIPFS_F64, 1}, {ZIPFS_F64, 2}, {ZIPFS_F64, 3},
-    {ZIPFS_F64, 4}, {ZIPFS_F64, 5}, {ZIPFS_F64, 6}, {ZIPFS_F64, 7},
+    {ZIPFS_BYTES, 0}, {ZIPFS_BF16, 0}, {ZIPFS_BF16, 1}, {ZIPFS_F16, 0}, {ZIPFS_F16, 1}, {ZIPFS_F32, 0},
+    {ZIPFS_F32, 1},   {ZIPFS_F32, 2},  {ZIPFS_F32, 3},  {ZIPFS_F64, 0}, {ZIPFS_F64, 1}, {ZIPFS_F64, 2},
+    {ZIPFS_F64, 3},   {ZIPFS_F64, 4},  {ZIPFS_F64, 5},  {ZIPFS_F64, 6}, {ZIPFS_F64, 7},
 };
 
 enum role { ROLE_BYTE, ROLE_PAIR, ROLE_NONE };
 
-/* What the byte at a residue is: a field of its own, the lower byte of a pair, or the upper one, which the pair's cost covers. */
+/* What the byte at a residue is: a field of its own, the lower byte of a pair, or the upper one, which the pair's cost
+ * covers. */
 static enum role role_of(unsigned hypothesis, unsigned residue) {
     unsigned layout = zipfs_hypotheses[hypothesis].layout, phase = zipfs_hypotheses[hypothesis].phase;
     unsigned width = layout == ZIPFS_BF16 ? 2 : layout == ZIPFS_F32 ? 4 : layout == ZIPFS_F64 ? 8 : 0;
@@ -28,7 +28,8 @@ static enum role role_of(unsigned hypothesis, unsigned residue) {
 
 /* Residues that share their counts: all that are equal modulo this. */
 static unsigned period_of(unsigned hypothesis) {
-    static const uint8_t periods[] = {[ZIPFS_BYTES] = 1, [ZIPFS_BF16] = 2, [ZIPFS_F16] = 2, [ZIPFS_F32] = 4, [ZIPFS_F64] = 8};
+    static const uint8_t periods[] = {
+        [ZIPFS_BYTES] = 1, [ZIPFS_BF16] = 2, [ZIPFS_F16] = 2, [ZIPFS_F32] = 4, [ZIPFS_F64] = 8};
     return periods[zipfs_hypotheses[hypothesis].layout];
 }
 
@@ -81,12 +82,13 @@ static void fill_weighted_log(void) {
         weighted_log[c] = (uint32_t)((uint64_t)c * zipfs_log2(c) >> 1);
 }
 
-/* What the estimate below misses of 8 bits when n values of 256 are equally likely, in units of 2^-16, by log2(n); measured. */
+/* What the estimate below misses of 8 bits when n values of 256 are equally likely, in units of 2^-16, by log2(n);
+ * measured. */
 static const uint32_t missed[] = {262144, 262144, 262144, 262144, 210000, 161000, 105800, 58700, 24260, 6380, 855, 135};
 
 /*
- * Bits per value, in units of 2^-16. A small sample shows too little entropy: Miller and Madow's correction is added, and what it misses of flat
- * values, weighted so that it counts for nearly flat ones alone.
+ * Bits per value, in units of 2^-16. A small sample shows too little entropy: Miller and Madow's correction is added,
+ * and what it misses of flat values, weighted so that it counts for nearly flat ones alone.
  */
 static uint32_t entropy(const uint16_t *count, unsigned num_values, uint32_t n, uint32_t most) {
     uint64_t sum = 0;
@@ -130,12 +132,14 @@ static uint32_t f64_pair_entropy(const struct zipfs_sample *sample, unsigned r) 
     return entropy(top, 8, n, 3 << 16) + exponent_cost(entropy(sample->exponent64[r], 256, n, EIGHT_BITS)) + (5 << 16);
 }
 
-/* A lower plane of floats shrinks by the zeros in it. What else may look compressible there is the exponent of a narrower layout. */
+/* A lower plane of floats shrinks by the zeros in it. What else may look compressible there is the exponent of a
+ * narrower layout. */
 static uint32_t plane_cost(const uint16_t count[256], uint32_t n, uint32_t bits) {
     return bits < 1 << 16 || count[0] >= n / 16 ? bits : EIGHT_BITS;
 }
 
-/* Entropies of bytes and pairs by period (1, 2, 4, 8: index 0 to 3) and residue: what hypotheses share is worked out once. */
+/* Entropies of bytes and pairs by period (1, 2, 4, 8: index 0 to 3) and residue: what hypotheses share is worked out
+ * once. */
 struct entropies {
     uint32_t byte[4][8], pair[4][8]; /* byte with period 1 alone is that of the layout BYTES */
 };
@@ -241,7 +245,8 @@ uint32_t zipfs_lengths_at(const struct zipfs_lengths *lengths, const uint8_t *sr
     unsigned r = offset & 7, low = src[offset], high = src[offset + 1];
     switch (lengths->role[r]) {
     case ROLE_BYTE: return lengths->byte[r][low];
-    case ROLE_PAIR: return lengths->exponent[r][(high << 1 & 0xfe) | low >> 7] + lengths->rest[r][(high & 0x80) | (low & 0x7f)];
+    case ROLE_PAIR:
+        return lengths->exponent[r][(high << 1 & 0xfe) | low >> 7] + lengths->rest[r][(high & 0x80) | (low & 0x7f)];
     default: return 0;
     }
 }

@@ -1,9 +1,9 @@
 /*
  * Hypotheses about bytes of unknown layout, and what each would cost. Internal to the guess.
  *
- * A hypothesis is a layout and where its elements begin, in offsets of the chunk modulo 8. All counts are kept per offset modulo 8
- * (a residue): the byte there, and for the pair of bytes that begins there the exponent and the rest of a word in BF16, which also is the
- * upper half of F32, and the lowest 8 exponent bits of an F64 that ends there.
+ * A hypothesis is a layout and where its elements begin, in offsets of the chunk modulo 8. All counts are kept per
+ * offset modulo 8 (a residue): the byte there, and for the pair of bytes that begins there the exponent and the rest of
+ * a word in BF16, which also is the upper half of F32, and the lowest 8 exponent bits of an F64 that ends there.
  */
 #ifndef ZIPFS_GUESS_SCORE_H
 #define ZIPFS_GUESS_SCORE_H

@@ -1,4 +1,5 @@
-/* XXH3-64 for any CPU: the header-only form, since the library call of a distribution is no faster and may be absent. */
+/* XXH3-64 for any CPU: the header-only form, since the library call of a distribution is no faster and may be absent.
+ */
 #ifndef __clang__
 #pragma GCC optimize("O3") /* 35 GB/s instead of 19 */
 #endif

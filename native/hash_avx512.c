@@ -1,6 +1,6 @@
 /*
- * XXH3-64 with 512-bit vectors. The whole header is compiled for AVX-512, since xxHash chooses its vector width when it is
- * compiled; nothing of it is visible outside but the one function, which cpu.c only calls where the CPU can run it.
+ * XXH3-64 with 512-bit vectors. The whole header is compiled for AVX-512, since xxHash chooses its vector width when it
+ * is compiled; nothing of it is visible outside but the one function, which cpu.c only calls where the CPU can run it.
  */
 #include "kernels.h"
 

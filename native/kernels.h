@@ -1,8 +1,9 @@
 /*
- * The kernel interface: the inner loops of the codec as a table of functions. cpu.c chooses one table per process; all tables
- * give the same results, bit for bit. Portable code (plane.c, run.c, ...) reaches loops through the table only.
+ * The kernel interface: the inner loops of the codec as a table of functions. cpu.c chooses one table per process; all
+ * tables give the same results, bit for bit. Portable code (plane.c, run.c, ...) reaches loops through the table only.
  *
- * "Values" are the fields of consecutive elements, one per byte. No function reads or writes beyond what its counts say.
+ * "Values" are the fields of consecutive elements, one per byte. No function reads or writes beyond what its counts
+ * say.
  */
 #ifndef ZIPFS_KERNELS_H
 #define ZIPFS_KERNELS_H
@@ -21,8 +22,8 @@ struct zipfs_kernels {
     void (*unpack)(const uint8_t *src, unsigned bits, uint8_t *values, size_t n);
     void (*pack)(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n); /* unused bits become 0 */
 
-    /* The next n values of a stream: n is a multiple of 128 but in the last call, which ends with a complete group. False when
-     * coded bytes or escapes ran out; the stream is of no use then. */
+    /* The next n values of a stream: n is a multiple of 128 but in the last call, which ends with a complete group.
+     * False when coded bytes or escapes ran out; the stream is of no use then. */
     bool (*rans_decode)(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
     /* All n values of a stream, in reverse. */
     void (*rans_encode)(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);
@@ -31,7 +32,8 @@ struct zipfs_kernels {
     void (*merge[ZIPFS_NUM_LAYOUTS])(const uint8_t *const *planes, uint8_t *dst, size_t n);
     void (*split[ZIPFS_NUM_LAYOUTS])(const uint8_t *src, uint8_t *const *planes, size_t n);
     /* rans_decode of field 0 and merge in one loop; planes[0] is not used. NULL where two loops are as fast. */
-    bool (*rans_merge[ZIPFS_NUM_LAYOUTS])(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n);
+    bool (*rans_merge[ZIPFS_NUM_LAYOUTS])(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes,
+                                          uint8_t *dst, size_t n);
 };
 
 extern const struct zipfs_kernels zipfs_kernels_scalar;
@@ -45,7 +47,9 @@ uint64_t zipfs_hash_avx512(const uint8_t *src, size_t src_size, uint64_t seed);
 void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 bool zipfs_rans_decode_avx512(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
 void zipfs_rans_encode_avx512(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);
-bool zipfs_rans_merge_bf16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n);
-bool zipfs_rans_merge_f32_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n);
+bool zipfs_rans_merge_bf16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                                  size_t n);
+bool zipfs_rans_merge_f32_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                                 size_t n);
 
 #endif

@@ -1,4 +1,5 @@
-/* Kernels for AVX-512 with F, BW, VL, VBMI and VBMI2: fields and elements, packed bits. rANS is in rans_avx512.c, XXH3 in hash_avx512.c. */
+/* Kernels for AVX-512 with F, BW, VL, VBMI and VBMI2: fields and elements, packed bits. rANS is in rans_avx512.c, XXH3
+ * in hash_avx512.c. */
 #include "kernels.h"
 
 #ifdef __x86_64__
@@ -55,7 +56,8 @@ TARGET static void pack(const uint8_t *values, unsigned bits, uint8_t *dst, size
         size_t count = zipfs_min(n - i, GROUP), size = (count * bits + 7) / 8;
         __m512i x = _mm512_maskz_loadu_epi8(count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1, values + i);
         x = _mm512_madd_epi16(_mm512_maddubs_epi16(x, pair), quad);
-        x = _mm512_or_si512(_mm512_and_si512(x, low_half), _mm512_srli_epi64(_mm512_andnot_si512(low_half, x), 32 - 4 * bits));
+        x = _mm512_or_si512(_mm512_and_si512(x, low_half),
+                            _mm512_srli_epi64(_mm512_andnot_si512(low_half, x), 32 - 4 * bits));
         x = _mm512_permutexvar_epi8(index, x);
         _mm512_mask_storeu_epi8(dst, size >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << size) - 1, x);
         dst += size;
@@ -124,7 +126,8 @@ STEP void store_doublewords(uint8_t *dst, const __m512i *b) {
 
 STEP void store_quadwords(uint8_t *dst, const __m512i *b) {
     for (unsigned half = 0; half < 2; half++) {
-        __m512i w0 = zip8(b[0], b[1], half), w1 = zip8(b[2], b[3], half), w2 = zip8(b[4], b[5], half), w3 = zip8(b[6], b[7], half);
+        __m512i w0 = zip8(b[0], b[1], half), w1 = zip8(b[2], b[3], half), w2 = zip8(b[4], b[5], half),
+                w3 = zip8(b[6], b[7], half);
         for (unsigned quarter = 0; quarter < 2; quarter++) {
             __m512i low = zip16(w0, w1, quarter), high = zip16(w2, w3, quarter);
             store(dst + 256 * half + 128 * quarter, zip32(low, high, false));
@@ -199,26 +202,26 @@ STEP void part_8(__m512i high, __m512i low, __m512i *exponent, __m512i *rest) {
 }
 
 /* Loops over whole groups of 64; the portable kernel does the rest. body sees i, planes and dst or src. */
-#define MERGE(name, layout, width, num_fields, body)                                          \
-    TARGET static void name(const uint8_t *const *planes, uint8_t *dst, size_t n) {           \
-        size_t i = 0;                                                                         \
-        for (; i + GROUP <= n; i += GROUP)                                                    \
-            body;                                                                             \
-        const uint8_t *rest[num_fields];                                                      \
-        for (unsigned f = 0; f < num_fields; f++)                                             \
-            rest[f] = planes[f] + i;                                                          \
-        zipfs_kernels_scalar.merge[layout](rest, dst + width * i, n - i);                     \
+#define MERGE(name, layout, width, num_fields, body)                                                                   \
+    TARGET static void name(const uint8_t *const *planes, uint8_t *dst, size_t n) {                                    \
+        size_t i = 0;                                                                                                  \
+        for (; i + GROUP <= n; i += GROUP)                                                                             \
+            body;                                                                                                      \
+        const uint8_t *rest[num_fields];                                                                               \
+        for (unsigned f = 0; f < num_fields; f++)                                                                      \
+            rest[f] = planes[f] + i;                                                                                   \
+        zipfs_kernels_scalar.merge[layout](rest, dst + width * i, n - i);                                              \
     }
 
-#define SPLIT(name, layout, width, num_fields, body)                                          \
-    TARGET static void name(const uint8_t *src, uint8_t *const *planes, size_t n) {           \
-        size_t i = 0;                                                                         \
-        for (; i + GROUP <= n; i += GROUP)                                                    \
-            body;                                                                             \
-        uint8_t *rest[num_fields];                                                            \
-        for (unsigned f = 0; f < num_fields; f++)                                             \
-            rest[f] = planes[f] + i;                                                          \
-        zipfs_kernels_scalar.split[layout](src + width * i, rest, n - i);                     \
+#define SPLIT(name, layout, width, num_fields, body)                                                                   \
+    TARGET static void name(const uint8_t *src, uint8_t *const *planes, size_t n) {                                    \
+        size_t i = 0;                                                                                                  \
+        for (; i + GROUP <= n; i += GROUP)                                                                             \
+            body;                                                                                                      \
+        uint8_t *rest[num_fields];                                                                                     \
+        for (unsigned f = 0; f < num_fields; f++)                                                                      \
+            rest[f] = planes[f] + i;                                                                                   \
+        zipfs_kernels_scalar.split[layout](src + width * i, rest, n - i);                                              \
     }
 
 STEP void merge_bf16_64(const uint8_t *const *planes, uint8_t *dst, size_t i) {
@@ -266,7 +269,8 @@ STEP void split_f32_64(const uint8_t *src, uint8_t *const *planes, size_t i) {
     store(planes[3] + i, b[0]);
 }
 
-/* y = 3 8 5 bits of exponent and sign and mantissa, then 6 bytes; x has the sign on top and 7 4 exponent bits in the top bytes. */
+/* y = 3 8 5 bits of exponent and sign and mantissa, then 6 bytes; x has the sign on top and 7 4 exponent bits in the
+ * top bytes. */
 STEP void merge_f64_64(const uint8_t *const *planes, uint8_t *dst, size_t i) {
     __m512i e_high = load(planes[0] + i), e_low = load(planes[1] + i), rest = load(planes[2] + i), b[8];
     for (unsigned k = 0; k < 6; k++)
@@ -362,8 +366,10 @@ const struct zipfs_kernels zipfs_kernels_avx512 = {
     .pack = pack,
     .rans_decode = zipfs_rans_decode_avx512,
     .rans_encode = zipfs_rans_encode_avx512,
-    .merge = {NULL, merge_bf16, merge_f16, merge_f32, merge_f64, merge_e4m3, merge_e5m2, merge_i16, merge_i32, merge_i64},
-    .split = {NULL, split_bf16, split_f16, split_f32, split_f64, split_e4m3, split_e5m2, split_i16, split_i32, split_i64},
+    .merge = {NULL, merge_bf16, merge_f16, merge_f32, merge_f64, merge_e4m3, merge_e5m2, merge_i16, merge_i32,
+              merge_i64},
+    .split = {NULL, split_bf16, split_f16, split_f32, split_f64, split_e4m3, split_e5m2, split_i16, split_i32,
+              split_i64},
     .rans_merge = {[ZIPFS_BF16] = zipfs_rans_merge_bf16_avx512, [ZIPFS_F32] = zipfs_rans_merge_f32_avx512},
 };
 

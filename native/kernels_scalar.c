@@ -63,7 +63,8 @@ static void make_slots(struct zipfs_rans_decoder *decoder) {
     const struct zipfs_rans_table *table = &decoder->table;
     for (unsigned slot = 0; slot < 256; slot++) {
         unsigned s = decoder->symbol[slot], escape = table->has_escape && s + 1u == table->num_symbols;
-        decoder->slots[slot] = table->freq[s] | (slot - table->start[s]) << 8 | (uint32_t)table->value[s] << 16 | escape << 24;
+        decoder->slots[slot] =
+            table->freq[s] | (slot - table->start[s]) << 8 | (uint32_t)table->value[s] << 16 | escape << 24;
     }
     decoder->has_slots = true;
 }
@@ -79,8 +80,8 @@ static inline bool take_value(struct zipfs_rans_decoder *decoder, uint32_t slot,
     return true;
 }
 
-/* One group of lanes where more coded bytes are left than lanes: every state looks at the next byte, and takes it or not without a branch, since nobody
- * can predict which. */
+/* One group of lanes where more coded bytes are left than lanes: every state looks at the next byte, and takes it or
+ * not without a branch, since nobody can predict which. */
 static bool decode_whole_group(struct zipfs_rans_decoder *decoder, uint8_t *values) {
     const uint8_t *coded = decoder->coded;
     bool complete = true;
@@ -145,7 +146,8 @@ static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *value
 
 /* ---- fields and elements ---- */
 
-/* Pointers are copied first, since the compiler must take dst for an alias of everything that it does not know to be its own. */
+/* Pointers are copied first, since the compiler must take dst for an alias of everything that it does not know to be
+ * its own. */
 
 static void merge_bf16(const uint8_t *const *planes, uint8_t *dst, size_t n) {
     const uint8_t *restrict exponent = planes[0], *restrict rest = planes[1];
@@ -183,7 +185,8 @@ static void split_f16(const uint8_t *src, uint8_t *const *planes, size_t n) {
 }
 
 static void merge_f32(const uint8_t *const *planes, uint8_t *dst, size_t n) {
-    const uint8_t *restrict exponent = planes[0], *restrict high = planes[1], *restrict b1 = planes[2], *restrict b0 = planes[3];
+    const uint8_t *restrict exponent = planes[0], *restrict high = planes[1], *restrict b1 = planes[2],
+                            *restrict b0 = planes[3];
     for (size_t i = 0; i < n; i++) {
         uint32_t h = high[i], top = (h & 0x80) << 8 | (uint32_t)exponent[i] << 7 | (h & 0x7f);
         zipfs_store32(dst + 4 * i, top << 16 | (uint32_t)b1[i] << 8 | b0[i]);
@@ -191,7 +194,8 @@ static void merge_f32(const uint8_t *const *planes, uint8_t *dst, size_t n) {
 }
 
 static void split_f32(const uint8_t *src, uint8_t *const *planes, size_t n) {
-    uint8_t *restrict exponent = planes[0], *restrict high = planes[1], *restrict b1 = planes[2], *restrict b0 = planes[3];
+    uint8_t *restrict exponent = planes[0], *restrict high = planes[1], *restrict b1 = planes[2],
+                      *restrict b0 = planes[3];
     for (size_t i = 0; i < n; i++) {
         uint32_t x = zipfs_load32(src + 4 * i);
         exponent[i] = (uint8_t)(x >> 23);
@@ -288,6 +292,8 @@ const struct zipfs_kernels zipfs_kernels_scalar = {
     .pack = pack,
     .rans_decode = rans_decode,
     .rans_encode = rans_encode,
-    .merge = {NULL, merge_bf16, merge_f16, merge_f32, merge_f64, merge_e4m3, merge_e5m2, merge_i16, merge_i32, merge_i64},
-    .split = {NULL, split_bf16, split_f16, split_f32, split_f64, split_e4m3, split_e5m2, split_i16, split_i32, split_i64},
+    .merge = {NULL, merge_bf16, merge_f16, merge_f32, merge_f64, merge_e4m3, merge_e5m2, merge_i16, merge_i32,
+              merge_i64},
+    .split = {NULL, split_bf16, split_f16, split_f32, split_f64, split_e4m3, split_e5m2, split_i16, split_i32,
+              split_i64},
 };

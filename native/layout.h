@@ -7,7 +7,7 @@
 enum { ZIPFS_MAX_FIELDS = 9, ZIPFS_MAX_WIDTH = 8 };
 
 struct zipfs_layout_info {
-    uint8_t width;                  /* bytes of an element */
+    uint8_t width; /* bytes of an element */
     uint8_t num_fields;
     uint8_t bits[ZIPFS_MAX_FIELDS]; /* of each field, top first */
     uint8_t exponent_bits;          /* 0: not a float, its sign stays where it is */

@@ -15,7 +15,8 @@ static uint32_t width_of(uint32_t layout) {
 
 /* Do the elements of b continue the grid of those of a? */
 static bool same_grid(const struct zipfs_piece *a, const struct zipfs_piece *b) {
-    return a->layout == b->layout && (a->offset + a->phase) % width_of(a->layout) == (b->offset + b->phase) % width_of(b->layout);
+    return a->layout == b->layout &&
+           (a->offset + a->phase) % width_of(a->layout) == (b->offset + b->phase) % width_of(b->layout);
 }
 
 static void set_bytes(struct zipfs_piece *piece) {
@@ -100,8 +101,8 @@ static size_t first_segment(const struct zipfs_segment *segments, size_t num_seg
     return low;
 }
 
-static enum zipfs_status push_segment(struct zipfs_codec *codec, struct zipfs_plan *plan, const uint8_t *src, uint64_t base,
-                                      const struct zipfs_segment *segment, size_t start, size_t end) {
+static enum zipfs_status push_segment(struct zipfs_codec *codec, struct zipfs_plan *plan, const uint8_t *src,
+                                      uint64_t base, const struct zipfs_segment *segment, size_t start, size_t end) {
     if (segment->layout == ZIPFS_GUESS) {
         zipfs_guess(codec, src, start, end, plan);
         return ZIPFS_OK;

@@ -10,14 +10,16 @@ struct zipfs_piece {
     size_t offset, size;
 };
 
-/* A growing list of pieces that cover a chunk from its start without gaps. When it fills up, the smallest pieces join their neighbours. */
+/* A growing list of pieces that cover a chunk from its start without gaps. When it fills up, the smallest pieces join
+ * their neighbours. */
 struct zipfs_plan {
     struct zipfs_piece pieces[4 * ZIPFS_MAX_RUNS];
     size_t num_pieces;
 };
 
-/* Cuts the chunk at src, whose first byte is plain byte `base`, by the segments; what none covers, and segments of layout GUESS, are
- * guessed. The plan has at most 64 pieces, each with one whole element or more. BAD_ARGUMENT: the segments break their contract. */
+/* Cuts the chunk at src, whose first byte is plain byte `base`, by the segments; what none covers, and segments of
+ * layout GUESS, are guessed. The plan has at most 64 pieces, each with one whole element or more. BAD_ARGUMENT: the
+ * segments break their contract. */
 enum zipfs_status zipfs_plan_chunk(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint64_t base,
                                    const struct zipfs_segment *segments, size_t num_segments, struct zipfs_plan *plan);
 

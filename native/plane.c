@@ -73,8 +73,8 @@ enum {
     LZ_SAMPLE = 8192,
 };
 
-/* Do pieces from all over the plane show that only RAW is worth trying? A sample seems less random than its plane, which errs on the
- * safe side. With 8 bits the 64 symbols of RANS gain nothing on values that are nearly flat. */
+/* Do pieces from all over the plane show that only RAW is worth trying? A sample seems less random than its plane,
+ * which errs on the safe side. With 8 bits the 64 symbols of RANS gain nothing on values that are nearly flat. */
 static bool looks_flat(const struct zipfs_kernels *kernels, const uint8_t *values, size_t n, unsigned bits) {
     if (n < SAMPLE_MIN)
         return false;
@@ -90,12 +90,12 @@ static bool looks_flat(const struct zipfs_kernels *kernels, const uint8_t *value
 /* Does zstd make clearly less of a stretch in the middle than the plane's encoding of `size` bytes does on average? */
 static bool looks_lz(struct zipfs_codec *codec, const uint8_t *values, size_t n, size_t size) {
     size_t stretch = zipfs_min(n, LZ_SAMPLE), limit = (size_t)((uint64_t)size * stretch / n), lz_size;
-    return !zstd_frame_compress(codec->encoder->cctx, 1, values + (n - stretch) / 2, stretch, codec->encoder->coded, limit - limit / 64,
-                                &lz_size);
+    return !zstd_frame_compress(codec->encoder->cctx, 1, values + (n - stretch) / 2, stretch, codec->encoder->coded,
+                                limit - limit / 64, &lz_size);
 }
 
-static size_t encode_rans(struct zipfs_codec *codec, const struct zipfs_rans_table *table, unsigned num_lanes, const uint8_t *values, size_t n,
-                          uint8_t *dst, size_t capacity) {
+static size_t encode_rans(struct zipfs_codec *codec, const struct zipfs_rans_table *table, unsigned num_lanes,
+                          const uint8_t *values, size_t n, uint8_t *dst, size_t capacity) {
     struct zipfs_encoder *encoder = codec->encoder;
     struct zipfs_rans_encoder *rans = &encoder->rans;
     uint8_t *coded_end = encoder->coded + n + ZIPFS_RANS_MAX_LANES, *escapes_end = encoder->escapes + n;
@@ -126,8 +126,8 @@ static size_t encode_raw(const struct zipfs_kernels *kernels, unsigned bits, con
 }
 
 /* Replaces an encoding of `size` bytes in dst by a smaller one of zstd; returns the size that is left. */
-static size_t improve_by_zstd(struct zipfs_codec *codec, int level, const uint8_t *values, size_t n, uint8_t *dst, size_t size,
-                              size_t capacity, unsigned *coding_ret) {
+static size_t improve_by_zstd(struct zipfs_codec *codec, int level, const uint8_t *values, size_t n, uint8_t *dst,
+                              size_t size, size_t capacity, unsigned *coding_ret) {
     size_t limit = size == SIZE_MAX ? capacity : size - 1, lz_size;
     if (zstd_frame_compress(codec->encoder->cctx, level, values, n, codec->encoder->coded, limit, &lz_size))
         return size;
@@ -137,17 +137,18 @@ static size_t improve_by_zstd(struct zipfs_codec *codec, int level, const uint8_
 }
 
 /* The same on the highest level, unless the quick one stays so far behind that the long search is in vain. */
-static size_t improve_by_best_zstd(struct zipfs_codec *codec, const uint8_t *values, size_t n, uint8_t *dst, size_t size,
-                                   size_t capacity, unsigned *coding_ret) {
-    size_t quick = improve_by_zstd(codec, 3, values, n, dst, size, capacity, coding_ret), limit = zipfs_min(quick, capacity), lz_size;
+static size_t improve_by_best_zstd(struct zipfs_codec *codec, const uint8_t *values, size_t n, uint8_t *dst,
+                                   size_t size, size_t capacity, unsigned *coding_ret) {
+    size_t quick = improve_by_zstd(codec, 3, values, n, dst, size, capacity, coding_ret),
+           limit = zipfs_min(quick, capacity), lz_size;
     if (quick == size && zstd_frame_compress(codec->encoder->cctx, 3, values, n, codec->encoder->coded,
                                              zipfs_min(limit + limit / 16, n - 1), &lz_size))
         return size;
     return improve_by_zstd(codec, codec->encoder->effort.zstd_level, values, n, dst, quick, capacity, coding_ret);
 }
 
-size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n, bool lz,
-                          uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret) {
+size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n,
+                          bool lz, uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret) {
     const struct zipfs_kernels *kernels = codec->kernels;
     const struct zipfs_effort *effort = &codec->encoder->effort;
     size_t size = SIZE_MAX, raw = raw_size(n, bits);
@@ -170,7 +171,8 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
         *coding_ret = ZIPFS_RAW;
         size = encode_raw(kernels, bits, values, n, dst, capacity);
     }
-    bool try_lz = bits == 8 && (lz || effort->exhaustive || (effort->probes && looks_lz(codec, values, n, zipfs_min(size, capacity))));
+    bool try_lz = bits == 8 && (lz || effort->exhaustive ||
+                                (effort->probes && looks_lz(codec, values, n, zipfs_min(size, capacity))));
     *is_noise_ret = flat && !try_lz;
     if (!try_lz)
         return size;

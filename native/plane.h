@@ -6,7 +6,8 @@
 
 enum zipfs_coding { ZIPFS_RAW = 0, ZIPFS_CONST = 1, ZIPFS_RANS = 2, ZIPFS_ZSTD = 3 };
 
-/* Values are decoded a tile at a time, so that they are still in the L1 cache when they are merged. A multiple of 128. */
+/* Values are decoded a tile at a time, so that they are still in the L1 cache when they are merged. A multiple of 128.
+ */
 enum { ZIPFS_TILE = 4096 };
 
 /* A plane that is being decoded. */
@@ -28,11 +29,11 @@ enum zipfs_status zipfs_plane_next(const struct zipfs_kernels *kernels, struct z
 enum zipfs_status zipfs_plane_finish(const struct zipfs_plane *plane);
 
 /*
- * Encodes n values in the coding that measures smallest. lz: always try zstd, else only where a sample promises something.
- * Returns the size; SIZE_MAX when it exceeds capacity. coding_ret: the choice.
- * is_noise_ret: RAW was chosen from samples alone, which also showed no LZ matches.
+ * Encodes n values in the coding that measures smallest. lz: always try zstd, else only where a sample promises
+ * something. Returns the size; SIZE_MAX when it exceeds capacity. coding_ret: the choice. is_noise_ret: RAW was chosen
+ * from samples alone, which also showed no LZ matches.
  */
-size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n, bool lz,
-                          uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret);
+size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n,
+                          bool lz, uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret);
 
 #endif

@@ -82,7 +82,7 @@ enum zipfs_status zipfs_rans_finish(const struct zipfs_rans_decoder *decoder) {
 
 enum { ONE_BIT = 1 << 16 }; /* costs are in units of 2^-16 bits */
 
-static uint32_t slot_cost[257];     /* of one symbol with that frequency */
+static uint32_t slot_cost[257];      /* of one symbol with that frequency */
 static uint32_t log2_of_256_to[257]; /* log2(256 + i) */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -147,7 +147,8 @@ static unsigned best_to_lower(const uint32_t *weight, const uint16_t *freq, unsi
     return best;
 }
 
-/* Shares 256 slots out so that the cost is least: one slot at a time where it pays most, which is optimal for a concave gain. Returns the cost. */
+/* Shares 256 slots out so that the cost is least: one slot at a time where it pays most, which is optimal for a concave
+ * gain. Returns the cost. */
 static uint64_t quantise(const uint32_t *weight, unsigned k, size_t n, uint16_t *freq) {
     unsigned sum = 0;
     for (unsigned s = 0; s < k; s++) {
@@ -173,8 +174,8 @@ static uint64_t quantise(const uint32_t *weight, unsigned k, size_t n, uint16_t 
 }
 
 struct candidates {
-    unsigned num_values;  /* different ones */
-    uint8_t value[256];   /* most frequent first */
+    unsigned num_values; /* different ones */
+    uint8_t value[256];  /* most frequent first */
     uint32_t weight[256];
     size_t n;
 };
@@ -240,7 +241,8 @@ static void search(const struct candidates *c, struct choice *best) {
     }
 }
 
-uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, unsigned num_lanes, struct zipfs_rans_table *table_ret) {
+uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, unsigned num_lanes,
+                           struct zipfs_rans_table *table_ret) {
     pthread_once(&once, fill_tables);
     struct candidates candidates;
     struct choice best;
@@ -261,7 +263,8 @@ uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, unsigned num_lan
 
 /* ---- encoding ---- */
 
-void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table, unsigned num_lanes) {
+void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table,
+                             unsigned num_lanes) {
     encoder->table = *table;
     encoder->num_lanes = num_lanes;
     unsigned num_explicit = table->num_symbols - table->has_escape;
@@ -272,7 +275,8 @@ void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zi
         encoder->state[lane] = 256;
 }
 
-size_t zipfs_rans_write_header(const struct zipfs_rans_encoder *encoder, size_t coded_size, size_t num_escapes, uint8_t *dst) {
+size_t zipfs_rans_write_header(const struct zipfs_rans_encoder *encoder, size_t coded_size, size_t num_escapes,
+                               uint8_t *dst) {
     const struct zipfs_rans_table *table = &encoder->table;
     size_t k = table->num_symbols;
     dst[0] = table->num_symbols;

@@ -1,4 +1,5 @@
-/* The RANS coding of one plane (docs/format.md section 5): tables, parsing, choice of a table. The loops are kernels. */
+/* The RANS coding of one plane (docs/format.md section 5): tables, parsing, choice of a table. The loops are kernels.
+ */
 #ifndef ZIPFS_RANS_H
 #define ZIPFS_RANS_H
 
@@ -46,8 +47,8 @@ static inline size_t zipfs_rans_fixed(unsigned num_lanes) {
     return ZIPFS_RANS_HEADER + 2u * num_lanes;
 }
 
-/* Lanes for elements of `width` bytes. The states of 128 lanes cost 0.1 % of a chunk of F32 and 64 lanes are as fast there, since each value
- * stands for 4 bytes. */
+/* Lanes for elements of `width` bytes. The states of 128 lanes cost 0.1 % of a chunk of F32 and 64 lanes are as fast
+ * there, since each value stands for 4 bytes. */
 static inline unsigned zipfs_rans_lanes(unsigned width) {
     return width >= 4 ? 64 : 128;
 }
@@ -62,9 +63,11 @@ enum zipfs_status zipfs_rans_finish(const struct zipfs_rans_decoder *decoder);
  * plane in bytes that follows from them, good to a few bytes. Integer arithmetic only: equal everywhere. */
 uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, unsigned num_lanes, struct zipfs_rans_table *table_ret);
 /* Readies an encoder for a table; the caller sets the two pointers. */
-void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table, unsigned num_lanes);
+void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table,
+                             unsigned num_lanes);
 /* Writes everything before the coded bytes; returns its size. */
-size_t zipfs_rans_write_header(const struct zipfs_rans_encoder *encoder, size_t coded_size, size_t num_escapes, uint8_t *dst);
+size_t zipfs_rans_write_header(const struct zipfs_rans_encoder *encoder, size_t coded_size, size_t num_escapes,
+                               uint8_t *dst);
 
 /* Bytes that n values with these counts take at their order-0 entropy. Integer arithmetic only. */
 uint64_t zipfs_entropy(const uint32_t count[256], size_t n);

@@ -1,13 +1,14 @@
 /*
- * rANS with AVX-512 VBMI2. The states are kept in one or two groups of 64, and each group as two vectors of bytes: the low byte of
- * every state is its slot, so one look-up serves 64 lanes, and "below 256" is "high byte zero".
+ * rANS with AVX-512 VBMI2. The states are kept in one or two groups of 64, and each group as two vectors of bytes: the
+ * low byte of every state is its slot, so one look-up serves 64 lanes, and "below 256" is "high byte zero".
  *
  *   slot -> symbol        two 128-byte permutes, one blend
  *   symbol -> freq etc.   one 64-byte permute each
- *   renormalisation       high = low; low = the next coded bytes, dealt out by one expand (its memory form is the faster one on Zen 5)
+ *   renormalisation       high = low; low = the next coded bytes, dealt out by one expand
+ *                         (its memory form is the faster one on Zen 5)
  *
- * The loop is bound by the latency of that chain (about 40 cycles for 128 values), so merging the values with the other planes in
- * the same loop costs next to nothing: rans_merge_*.
+ * The loop is bound by the latency of that chain (about 40 cycles for 128 values), so merging the values with the other
+ * planes in the same loop costs next to nothing: rans_merge_*.
  */
 #include "kernels.h"
 
@@ -26,7 +27,7 @@ static const uint64_t EVEN = 0x5555555555555555u;
 struct tables {
     __m512i symbol[4]; /* of 256 slots */
     __m512i freq, start, value;
-    __m512i escape;    /* its symbol in each byte */
+    __m512i escape; /* its symbol in each byte */
 };
 
 struct lanes {
@@ -111,7 +112,8 @@ STEP void renormalise(struct lanes *lanes, __mmask64 hungry, __m512i coded) {
 }
 
 /* 64 values where 64 bytes may be read from both streams: whether they are there is the caller's care. */
-STEP __m512i step_fast(const struct tables *t, struct lanes *lanes, const uint8_t **coded, const uint8_t **escapes, bool has_escape) {
+STEP __m512i step_fast(const struct tables *t, struct lanes *lanes, const uint8_t **coded, const uint8_t **escapes,
+                       bool has_escape) {
     __m512i symbol;
     __mmask64 hungry = advance(t, lanes, &symbol);
     renormalise(lanes, hungry, load(*coded));
@@ -126,7 +128,8 @@ STEP __m512i step_fast(const struct tables *t, struct lanes *lanes, const uint8_
 }
 
 /* 64 values of which `used` are wanted, reading nothing beyond the ends. False when a stream ran out. */
-STEP bool step_careful(const struct tables *t, struct lanes *lanes, struct zipfs_rans_decoder *d, size_t used, __m512i *values_ret) {
+STEP bool step_careful(const struct tables *t, struct lanes *lanes, struct zipfs_rans_decoder *d, size_t used,
+                       __m512i *values_ret) {
     __m512i symbol;
     __mmask64 hungry = advance(t, lanes, &symbol);
     size_t left = (size_t)(d->coded_end - d->coded), count = (size_t)__builtin_popcountll(hungry);
@@ -192,7 +195,8 @@ STEP void put(enum sink sink, __m512i values, const uint8_t *const *planes, uint
 }
 
 /* As put, for the first `used` values; a plane may end behind them. */
-STEP void put_careful(enum sink sink, __m512i values, const uint8_t *const *planes, uint8_t *dst, size_t i, size_t used) {
+STEP void put_careful(enum sink sink, __m512i values, const uint8_t *const *planes, uint8_t *dst, size_t i,
+                      size_t used) {
     static const unsigned widths[] = {1, 2, 4};
     uint8_t buffer[4][GROUP], result[4 * GROUP];
     const uint8_t *const copies[4] = {buffer[0], buffer[1], buffer[2], buffer[3]};
@@ -205,15 +209,17 @@ STEP void put_careful(enum sink sink, __m512i values, const uint8_t *const *plan
     memcpy(dst + widths[sink] * i, result, widths[sink] * used);
 }
 
-STEP size_t decode_fast(enum sink sink, struct zipfs_rans_decoder *decoder, const struct tables *t, struct lanes lanes[2],
-                        const uint8_t *const *planes, uint8_t *dst, size_t n, unsigned groups, bool has_escape) {
+STEP size_t decode_fast(enum sink sink, struct zipfs_rans_decoder *decoder, const struct tables *t,
+                        struct lanes lanes[2], const uint8_t *const *planes, uint8_t *dst, size_t n, unsigned groups,
+                        bool has_escape) {
     const uint8_t *coded = decoder->coded, *coded_end = decoder->coded_end;
     const uint8_t *escapes = decoder->escapes, *escapes_end = decoder->escapes_end;
     struct lanes a = lanes[0], b = lanes[1];
     size_t i = 0;
     const size_t step = groups * GROUP;
     /* As many bytes of each stream are there as the steps of all groups can take. */
-    while (i + step <= n && (size_t)(coded_end - coded) >= step && (!has_escape || (size_t)(escapes_end - escapes) >= step)) {
+    while (i + step <= n && (size_t)(coded_end - coded) >= step &&
+           (!has_escape || (size_t)(escapes_end - escapes) >= step)) {
         put(sink, step_fast(t, &a, &coded, &escapes, has_escape), planes, dst, i);
         if (groups == 2)
             put(sink, step_fast(t, &b, &coded, &escapes, has_escape), planes, dst, i + GROUP);
@@ -226,10 +232,11 @@ STEP size_t decode_fast(enum sink sink, struct zipfs_rans_decoder *decoder, cons
     return i;
 }
 
-STEP bool decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n,
-                        unsigned groups) {
+STEP bool decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                        size_t n, unsigned groups) {
     struct tables t = load_tables(decoder);
-    struct lanes lanes[2] = {{_mm512_setzero_si512(), _mm512_setzero_si512()}, {_mm512_setzero_si512(), _mm512_setzero_si512()}};
+    struct lanes lanes[2] = {{_mm512_setzero_si512(), _mm512_setzero_si512()},
+                             {_mm512_setzero_si512(), _mm512_setzero_si512()}};
     load_states(decoder->state, lanes, groups);
     size_t i = decoder->table.has_escape ? decode_fast(sink, decoder, &t, lanes, planes, dst, n, groups, true)
                                          : decode_fast(sink, decoder, &t, lanes, planes, dst, n, groups, false);
@@ -249,7 +256,8 @@ STEP bool decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, cons
     return true;
 }
 
-STEP bool decode(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n) {
+STEP bool decode(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                 size_t n) {
     return decoder->num_lanes == GROUP ? decode_groups(sink, decoder, planes, dst, n, 1)
                                        : decode_groups(sink, decoder, planes, dst, n, 2);
 }
@@ -258,11 +266,13 @@ TARGET bool zipfs_rans_decode_avx512(struct zipfs_rans_decoder *decoder, uint8_t
     return decode(SINK_VALUES, decoder, NULL, values, n);
 }
 
-TARGET bool zipfs_rans_merge_bf16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n) {
+TARGET bool zipfs_rans_merge_bf16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                                         size_t n) {
     return decode(SINK_BF16, decoder, planes, dst, n);
 }
 
-TARGET bool zipfs_rans_merge_f32_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n) {
+TARGET bool zipfs_rans_merge_f32_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                                        size_t n) {
     return decode(SINK_F32, decoder, planes, dst, n);
 }
 
@@ -342,8 +352,8 @@ STEP __m512i symbols_of(const struct encode_tables *t, __m512i values) {
 }
 
 /* Codes up to 64 values; lanes beyond them get symbol 0. */
-STEP void encode_step(const struct encode_tables *t, struct lanes *lanes, const uint8_t *values, __mmask64 used, bool has_escape,
-                      uint8_t **coded, uint8_t **escapes) {
+STEP void encode_step(const struct encode_tables *t, struct lanes *lanes, const uint8_t *values, __mmask64 used,
+                      bool has_escape, uint8_t **coded, uint8_t **escapes) {
     __m512i v = _mm512_maskz_loadu_epi8(used, values);
     __m512i symbol = _mm512_maskz_mov_epi8(used, symbols_of(t, v));
     if (has_escape)

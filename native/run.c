@@ -31,8 +31,8 @@ static enum zipfs_status open_planes(struct zipfs_codec *codec, const struct pla
         size_t size = zipfs_load32(record + 4);
         if (record[1] || record[2] || record[3])
             return ZIPFS_RESERVED_NOT_ZERO;
-        enum zipfs_status status = zipfs_plane_open(codec, &codec->planes[f], info->bits[f], record[0], plan->src + offset,
-                                                    size, plan->n, contents);
+        enum zipfs_status status = zipfs_plane_open(codec, &codec->planes[f], info->bits[f], record[0],
+                                                    plan->src + offset, size, plan->n, contents);
         if (status)
             return status;
         offset += size;
@@ -82,7 +82,8 @@ static enum zipfs_status decode_elements(struct zipfs_codec *codec, const struct
     return status;
 }
 
-enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src, uint8_t *dst) {
+enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
+                                   uint8_t *dst) {
     const struct zipfs_layout_info *info = zipfs_layout_info(run->layout);
     if (!info)
         return ZIPFS_UNKNOWN_LAYOUT;
@@ -101,7 +102,8 @@ enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs
 /* ---- encoding ---- */
 
 /* Cuts the elements into fields; planes_ret points at each. BYTES needs no cut. */
-static void split(struct zipfs_codec *codec, uint32_t layout, const uint8_t *src, size_t n, const uint8_t **planes_ret) {
+static void split(struct zipfs_codec *codec, uint32_t layout, const uint8_t *src, size_t n,
+                  const uint8_t **planes_ret) {
     const struct zipfs_layout_info *info = zipfs_layout_info(layout);
     uint8_t *planes[ZIPFS_MAX_FIELDS];
     planes_ret[0] = src;
@@ -128,8 +130,10 @@ size_t zipfs_run_encode(struct zipfs_codec *codec, uint32_t layout, uint32_t pha
     for (unsigned f = 0; f < info->num_fields; f++) {
         unsigned coding;
         bool is_noise = false;
-        size_t plane_size = capacity - size ? zipfs_plane_encode(codec, info->bits[f], zipfs_rans_lanes(info->width), planes[f], n, lz, dst + size, capacity - size,
-                                                                 &coding, &is_noise) : SIZE_MAX;
+        size_t plane_size = capacity - size
+                                ? zipfs_plane_encode(codec, info->bits[f], zipfs_rans_lanes(info->width), planes[f], n,
+                                                     lz, dst + size, capacity - size, &coding, &is_noise)
+                                : SIZE_MAX;
         if (plane_size == SIZE_MAX)
             return SIZE_MAX;
         dst[records + ZIPFS_PLANE_RECORD * f] = (uint8_t)coding;

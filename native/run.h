@@ -7,10 +7,11 @@
 enum { ZIPFS_PLANE_RECORD = 8 };
 
 /* Decodes the payload of a run, whose sizes come from its record, into run->plain_size bytes. */
-enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src, uint8_t *dst);
+enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
+                                   uint8_t *dst);
 
-/* Encodes plain bytes in one layout. lz: try zstd on every plane of whole bytes. Returns the size of the payload, SIZE_MAX when it exceeds capacity.
- * is_noise_ret: at least half of each element is noise that no coding can shrink. */
+/* Encodes plain bytes in one layout. lz: try zstd on every plane of whole bytes. Returns the size of the payload,
+ * SIZE_MAX when it exceeds capacity. is_noise_ret: at least half of each element is noise that no coding can shrink. */
 size_t zipfs_run_encode(struct zipfs_codec *codec, uint32_t layout, uint32_t phase, const uint8_t *src, size_t src_size,
                         bool lz, uint8_t *dst, size_t capacity, bool *is_noise_ret);
 

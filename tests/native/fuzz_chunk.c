@@ -1,5 +1,6 @@
-/* Broken payloads with right checksums through every kernel: no crash, no byte beyond a buffer, and all kernels of one mind. The first byte of the
- * input picks a good payload, or none; the rest edits it, four bytes an edit, or is the payload itself. */
+/* Broken payloads with right checksums through every kernel: no crash, no byte beyond a buffer, and all kernels of one
+ * mind. The first byte of the input picks a good payload, or none; the rest edits it, four bytes an edit, or is the
+ * payload itself. */
 #include <string.h>
 
 #include "check.h"
@@ -29,10 +30,12 @@ static void make_payload(struct payload *payload, uint32_t layout, uint64_t *sta
         plain[i] = (uint8_t)__builtin_ctzll(random_u64(state) | 1 << 9) * 16;
     if (layout >= ZIPFS_NUM_LAYOUTS)
         for (size_t i = 0; i < payload->plain_size; i++)
-            plain[i] = (uint8_t)"\"model.layers.7.mlp.down_proj.weight\": {} "[(i * i >> 9) % 42];
-    struct zipfs_segment segments[] = {{3, PLAIN / 2, layout % ZIPFS_NUM_LAYOUTS}, {3 + PLAIN / 2, PLAIN, (layout + 1) % ZIPFS_NUM_LAYOUTS}};
+            plain[i] = (uint8_t) "\"model.layers.7.mlp.down_proj.weight\": {} "[(i * i >> 9) % 42];
+    struct zipfs_segment segments[] = {{3, PLAIN / 2, layout % ZIPFS_NUM_LAYOUTS},
+                                       {3 + PLAIN / 2, PLAIN, (layout + 1) % ZIPFS_NUM_LAYOUTS}};
     struct zipfs_entry entry;
-    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, payload->plain_size, segments, 2, payload->bytes, PLAIN, &entry),
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, payload->plain_size, segments, 2,
+                                   payload->bytes, PLAIN, &entry),
                 ZIPFS_OK);
     CHECK_EQUAL(entry.kind, ZIPFS_KIND_RUNS);
     payload->size = entry.stored_size;

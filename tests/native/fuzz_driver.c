@@ -1,6 +1,7 @@
 /*
- * Feeds a fuzz entry where libFuzzer is not there (gcc): fuzz_x SECONDS [SEED] makes seeded inputs for that long, fuzz_x FILE... replays
- * files, as libFuzzer's findings are replayed. An input that fails is left in the current folder.
+ * Feeds a fuzz entry where libFuzzer is not there (gcc): fuzz_x SECONDS [SEED] makes seeded inputs for that long,
+ * fuzz_x FILE... replays files, as libFuzzer's findings are replayed. An input that fails is left in the current
+ * folder.
  */
 #include <ctype.h>
 #include <fcntl.h>

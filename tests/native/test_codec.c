@@ -1,4 +1,5 @@
-/* Chunks through the encoder and back, on every kernel: equal payloads, equal bytes, no byte touched beyond any buffer. */
+/* Chunks through the encoder and back, on every kernel: equal payloads, equal bytes, no byte touched beyond any buffer.
+ */
 #include <string.h>
 #include <sys/mman.h>
 
@@ -24,15 +25,17 @@ enum data { WEIGHTS, NOISE, ZEROS, SPARSE, TEXT, SPECIALS, MIXED, NUM_DATA };
 static uint64_t weight(const struct zipfs_layout_info *info, uint64_t *state) {
     uint64_t y = random_u64(state);
     if (!info->exponent_bits)
-        return y & 0xffff & y >> 20; /* small integers */
+        return y & 0xffff & y >> 20;                         /* small integers */
     unsigned below = 8u * info->width - info->exponent_bits; /* sign and mantissa */
-    uint64_t bias = (UINT64_C(1) << (info->exponent_bits - 1)) - 1, drop = (uint64_t)__builtin_ctzll(random_u64(state) | 1 << 20);
+    uint64_t bias = (UINT64_C(1) << (info->exponent_bits - 1)) - 1,
+             drop = (uint64_t)__builtin_ctzll(random_u64(state) | 1 << 20);
     uint64_t exponent = bias > drop ? bias - drop : 0;
     return zipfs_layout_unrotate(info, exponent << below | (y & ((UINT64_C(1) << below) - 1)));
 }
 
 static void fill(uint8_t *dst, size_t size, enum data data, uint32_t layout, uint64_t *state) {
-    static const char text[] = "{\"weight_map\": {\"model.layers.0.mlp.up_proj.weight\": \"model-00001-of-00004.safetensors\"}} ";
+    static const char text[] =
+        "{\"weight_map\": {\"model.layers.0.mlp.up_proj.weight\": \"model-00001-of-00004.safetensors\"}} ";
     const struct zipfs_layout_info *info = zipfs_layout_info(layout);
     for (size_t i = 0; i < size; i++) {
         uint64_t x = random_u64(state);
@@ -60,10 +63,11 @@ struct encoded {
     uint8_t bytes[CHUNK];
 };
 
-static void encode(const uint8_t *src, size_t size, uint64_t number, enum zipfs_level level, const struct zipfs_segment *segments,
-                   size_t num_segments, bool upper, struct encoded *encoded) {
+static void encode(const uint8_t *src, size_t size, uint64_t number, enum zipfs_level level,
+                   const struct zipfs_segment *segments, size_t num_segments, bool upper, struct encoded *encoded) {
     uint8_t *dst = guarded_at(&payload_memory, size, upper);
-    CHECK_EQUAL(zipfs_encode_chunk(codec, level, number, src, size, segments, num_segments, dst, size, &encoded->entry), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, level, number, src, size, segments, num_segments, dst, size, &encoded->entry),
+                ZIPFS_OK);
     CHECK(encoded->entry.stored_size <= size);
     CHECK((encoded->entry.kind == ZIPFS_KIND_STORED) == (encoded->entry.stored_size == size));
     memcpy(encoded->bytes, dst, encoded->entry.stored_size);
@@ -106,7 +110,8 @@ static size_t round_trip(const uint8_t *plain, size_t size, uint64_t number, enu
 /* ---- tests ---- */
 
 static void test_layouts_phases_lengths(void) {
-    static const size_t lengths[] = {1, 2, 3, 7, 8, 9, 63, 64, 127, 129, 255, 257, 1023, 1024, 1025, 4099, 8192, 20001, CHUNK - 1, CHUNK};
+    static const size_t lengths[] = {1,   2,   3,    7,    8,    9,    63,   64,    127,       129,
+                                     255, 257, 1023, 1024, 1025, 4099, 8192, 20001, CHUNK - 1, CHUNK};
     static uint8_t plain[CHUNK];
     uint64_t state = seed;
     for (uint32_t layout = 0; layout < ZIPFS_NUM_LAYOUTS; layout++)
@@ -149,7 +154,8 @@ static void test_many_segments(void) {
         size_t count = 0;
         for (uint64_t at = 0; at < 3 * CHUNK && count < 4000; count++) {
             uint64_t gap = random_below(&state, 3) ? 0 : random_below(&state, mean);
-            segments[count] = (struct zipfs_segment){at + gap, random_below(&state, 2 * mean), (uint32_t)random_below(&state, ZIPFS_NUM_LAYOUTS)};
+            segments[count] = (struct zipfs_segment){at + gap, random_below(&state, 2 * mean),
+                                                     (uint32_t)random_below(&state, ZIPFS_NUM_LAYOUTS)};
             at = segments[count].offset + segments[count].size;
         }
         fill(plain, CHUNK, MIXED, ZIPFS_F32, &state);
@@ -172,15 +178,22 @@ static void test_arguments(void) {
     struct zipfs_segment beyond = {UINT64_MAX - 5, 100, ZIPFS_BF16}, huge = {10, UINT64_MAX - 5, ZIPFS_BF16};
     CHECK_EQUAL(zipfs_codec_create(15, &none), ZIPFS_BAD_ARGUMENT);
     CHECK_EQUAL(zipfs_codec_create(23, &none), ZIPFS_BAD_ARGUMENT);
-    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 0, NULL, 0, dst, CHUNK, &entry), ZIPFS_BAD_ARGUMENT);
-    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, CHUNK + 1, NULL, 0, dst, CHUNK, &entry), ZIPFS_BAD_ARGUMENT);
-    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, UINT64_MAX, plain, 10, NULL, 0, dst, CHUNK, &entry), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 0, NULL, 0, dst, CHUNK, &entry),
+                ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, CHUNK + 1, NULL, 0, dst, CHUNK, &entry),
+                ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, UINT64_MAX, plain, 10, NULL, 0, dst, CHUNK, &entry),
+                ZIPFS_BAD_ARGUMENT);
     CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 10, NULL, 0, dst, 9, &entry), ZIPFS_NO_SPACE);
-    CHECK_EQUAL(zipfs_encode_chunk(codec, (enum zipfs_level)3, 0, plain, 10, NULL, 0, dst, 10, &entry), ZIPFS_BAD_ARGUMENT);
-    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, overlap, 2, dst, 400, &entry), ZIPFS_BAD_ARGUMENT);
-    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &unknown, 1, dst, 400, &entry), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, (enum zipfs_level)3, 0, plain, 10, NULL, 0, dst, 10, &entry),
+                ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, overlap, 2, dst, 400, &entry),
+                ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &unknown, 1, dst, 400, &entry),
+                ZIPFS_BAD_ARGUMENT);
     CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &beyond, 1, dst, 400, &entry), ZIPFS_OK);
-    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &huge, 1, dst, 400, &entry), ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &huge, 1, dst, 400, &entry),
+                ZIPFS_BAD_ARGUMENT);
 }
 
 /* Every loop of a kernel against the portable one, at lengths around its vectors. */

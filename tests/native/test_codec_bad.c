@@ -1,5 +1,5 @@
-/* Hand-built chunk payloads: the worked example of docs/format.md section 5.1, and one broken stream per rule of sections 4 and 5,
- * each with a right checksum, each told by its name on every kernel. */
+/* Hand-built chunk payloads: the worked example of docs/format.md section 5.1, and one broken stream per rule of
+ * sections 4 and 5, each with a right checksum, each told by its name on every kernel. */
 #include <string.h>
 
 #include "check.h"
@@ -16,7 +16,8 @@ static size_t num_usable;
 static struct guarded payload_memory, dst_memory;
 
 /* Decodes a payload of kind runs on one kernel; the payload ends where memory ends. */
-static enum zipfs_status decode_on(size_t kernel, const uint8_t *payload, size_t size, size_t plain_size, uint8_t **dst_ret) {
+static enum zipfs_status decode_on(size_t kernel, const uint8_t *payload, size_t size, size_t plain_size,
+                                   uint8_t **dst_ret) {
     uint8_t *src = guarded_at(&payload_memory, size, true);
     *dst_ret = guarded_at(&dst_memory, plain_size, true);
     memcpy(src, payload, size);
@@ -43,23 +44,24 @@ static void expect(const uint8_t *payload, size_t size, size_t plain_size, enum 
 /* ---- the example: 130 elements BF16 around an escape, phase 1, a tail of one byte ---- */
 
 enum { /* offsets in the payload */
-    RUN = 4,
-    HEAD = 16,
-    PLANES = 18,
-    RANS = 34,
-    FREQ = RANS + 12,
-    VALUE = FREQ + 3,
-    STATES = VALUE + 3,
-    CODED = STATES + 256,
-    ESCAPES = CODED + 2,
-    LAST = ESCAPES + 1,
+       RUN = 4,
+       HEAD = 16,
+       PLANES = 18,
+       RANS = 34,
+       FREQ = RANS + 12,
+       VALUE = FREQ + 3,
+       STATES = VALUE + 3,
+       CODED = STATES + 256,
+       ESCAPES = CODED + 2,
+       LAST = ESCAPES + 1,
 };
 
 static void make_example(uint8_t payload[PAYLOAD], uint8_t plain[PLAIN]) {
     static const uint8_t begin[] = {
-        1, 0, 0, 0, 1, 1, 0, 0, 6, 1, 0, 0, 40, 1, 0, 0, /* one run: BF16, phase 1, 262 bytes in 296 */
-        0xaa, 0xbb, 2, 0, 0, 0, 0x15, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0,
-        3, 1, 128, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0xfe, 1, 1, 0x7f, 0x80, 0, 0xfe, 1, 3, 2,
+        1,    0,    0, 0, 1, 1, 0,    0, 6, 1, 0,    0, 40, 1,    0,    0, /* one run: BF16, phase 1, 262 bytes in 296
+                                                                            */
+        0xaa, 0xbb, 2, 0, 0, 0, 0x15, 1, 0, 0, 1,    0, 0,  0,    1,    0, 0,    0, 3, 1,
+        128,  0,    2, 0, 0, 0, 1,    0, 0, 0, 0xfe, 1, 1,  0x7f, 0x80, 0, 0xfe, 1, 3, 2,
     };
     static const uint8_t end[] = {2, 0, 0x70, 0x80};
     memcpy(payload, begin, sizeof begin);
@@ -99,23 +101,64 @@ static void test_example(void) {
 /* ---- broken ones: one change each ---- */
 
 static void test_one_byte(void) {
-    static const struct { size_t offset; uint8_t value; enum zipfs_status status; } cases[] = {
-        {0, 0, ZIPFS_BAD_RUNS}, {0, 65, ZIPFS_BAD_RUNS}, {0, 1, ZIPFS_BAD_RUNS}, {1, 1, ZIPFS_RESERVED_NOT_ZERO},
-        {RUN, 10, ZIPFS_UNKNOWN_LAYOUT}, {RUN, 239, ZIPFS_UNKNOWN_LAYOUT}, {RUN, 240, ZIPFS_UNKNOWN_FEATURE}, {RUN, 241, ZIPFS_UNKNOWN_FEATURE},
-        {RUN + 1, 2, ZIPFS_BAD_RUNS}, {RUN + 1, 0, ZIPFS_BAD_RUNS}, {RUN + 2, 1, ZIPFS_RESERVED_NOT_ZERO}, {RUN + 3, 128, ZIPFS_RESERVED_NOT_ZERO},
-        {RUN + 4, 7, ZIPFS_BAD_RUNS}, {RUN + 7, 255, ZIPFS_BAD_RUNS}, {RUN + 8, 41, ZIPFS_BAD_RUNS}, {RUN + 11, 255, ZIPFS_BAD_RUNS},
-        {PLANES + SHIFT, 4, ZIPFS_UNKNOWN_CODING}, {PLANES + SHIFT, 255, ZIPFS_UNKNOWN_CODING}, {PLANES + SHIFT, 0, ZIPFS_BAD_PLANE},
-        {PLANES + SHIFT, 1, ZIPFS_BAD_PLANE}, {PLANES + SHIFT, 3, ZIPFS_BAD_ZSTD}, {PLANES + SHIFT + 1, 1, ZIPFS_RESERVED_NOT_ZERO},
-        {PLANES + SHIFT + 4, 0x16, ZIPFS_BAD_RUNS}, {PLANES + SHIFT + 7, 0xff, ZIPFS_BAD_RUNS}, {PLANES + SHIFT + 8, 2, ZIPFS_BAD_PLANE},
-        {RANS + SHIFT, 1, ZIPFS_BAD_RANS}, {RANS + SHIFT, 0, ZIPFS_BAD_RANS}, {RANS + SHIFT, 65, ZIPFS_BAD_RANS}, {RANS + SHIFT, 4, ZIPFS_BAD_PLANE},
-        {RANS + SHIFT + 1, 2, ZIPFS_BAD_RANS}, {RANS + SHIFT + 1, 0, ZIPFS_BAD_RANS}, {RANS + SHIFT + 2, 0, ZIPFS_BAD_RANS},
-        {RANS + SHIFT + 2, 127, ZIPFS_BAD_RANS}, {RANS + SHIFT + 2, 64, ZIPFS_BAD_PLANE}, {RANS + SHIFT + 3, 1, ZIPFS_RESERVED_NOT_ZERO},
-        {RANS + SHIFT + 4, 3, ZIPFS_BAD_PLANE}, {RANS + SHIFT + 7, 255, ZIPFS_BAD_PLANE}, {RANS + SHIFT + 8, 0, ZIPFS_BAD_PLANE},
-        {RANS + SHIFT + 8, 131, ZIPFS_BAD_RANS}, {RANS + SHIFT + 11, 255, ZIPFS_BAD_RANS},
-        {FREQ + SHIFT, 0xff, ZIPFS_BAD_RANS}, {FREQ + SHIFT, 0xfd, ZIPFS_BAD_RANS}, {FREQ + SHIFT + 1, 0, ZIPFS_BAD_RANS},
-        {VALUE + SHIFT + 2, 1, ZIPFS_BAD_RANS}, {STATES + SHIFT + 1, 0, ZIPFS_BAD_RANS}, {STATES + SHIFT, 0xfd, ZIPFS_BAD_RANS},
-        {STATES + SHIFT + 1, 2, ZIPFS_BAD_RANS}, {STATES + SHIFT + 255, 3, ZIPFS_BAD_RANS}, {CODED + SHIFT, 3, ZIPFS_BAD_RANS},
-        {CODED + SHIFT + 1, 1, ZIPFS_BAD_RANS}, {VALUE + SHIFT, 0x11, ZIPFS_OK}, {ESCAPES + SHIFT, 0x11, ZIPFS_OK}, {HEAD + SHIFT, 0, ZIPFS_OK},
+    static const struct {
+        size_t offset;
+        uint8_t value;
+        enum zipfs_status status;
+    } cases[] = {
+        {0, 0, ZIPFS_BAD_RUNS},
+        {0, 65, ZIPFS_BAD_RUNS},
+        {0, 1, ZIPFS_BAD_RUNS},
+        {1, 1, ZIPFS_RESERVED_NOT_ZERO},
+        {RUN, 10, ZIPFS_UNKNOWN_LAYOUT},
+        {RUN, 239, ZIPFS_UNKNOWN_LAYOUT},
+        {RUN, 240, ZIPFS_UNKNOWN_FEATURE},
+        {RUN, 241, ZIPFS_UNKNOWN_FEATURE},
+        {RUN + 1, 2, ZIPFS_BAD_RUNS},
+        {RUN + 1, 0, ZIPFS_BAD_RUNS},
+        {RUN + 2, 1, ZIPFS_RESERVED_NOT_ZERO},
+        {RUN + 3, 128, ZIPFS_RESERVED_NOT_ZERO},
+        {RUN + 4, 7, ZIPFS_BAD_RUNS},
+        {RUN + 7, 255, ZIPFS_BAD_RUNS},
+        {RUN + 8, 41, ZIPFS_BAD_RUNS},
+        {RUN + 11, 255, ZIPFS_BAD_RUNS},
+        {PLANES + SHIFT, 4, ZIPFS_UNKNOWN_CODING},
+        {PLANES + SHIFT, 255, ZIPFS_UNKNOWN_CODING},
+        {PLANES + SHIFT, 0, ZIPFS_BAD_PLANE},
+        {PLANES + SHIFT, 1, ZIPFS_BAD_PLANE},
+        {PLANES + SHIFT, 3, ZIPFS_BAD_ZSTD},
+        {PLANES + SHIFT + 1, 1, ZIPFS_RESERVED_NOT_ZERO},
+        {PLANES + SHIFT + 4, 0x16, ZIPFS_BAD_RUNS},
+        {PLANES + SHIFT + 7, 0xff, ZIPFS_BAD_RUNS},
+        {PLANES + SHIFT + 8, 2, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT, 1, ZIPFS_BAD_RANS},
+        {RANS + SHIFT, 0, ZIPFS_BAD_RANS},
+        {RANS + SHIFT, 65, ZIPFS_BAD_RANS},
+        {RANS + SHIFT, 4, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 1, 2, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 1, 0, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 2, 0, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 2, 127, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 2, 64, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 3, 1, ZIPFS_RESERVED_NOT_ZERO},
+        {RANS + SHIFT + 4, 3, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 7, 255, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 8, 0, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 8, 131, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 11, 255, ZIPFS_BAD_RANS},
+        {FREQ + SHIFT, 0xff, ZIPFS_BAD_RANS},
+        {FREQ + SHIFT, 0xfd, ZIPFS_BAD_RANS},
+        {FREQ + SHIFT + 1, 0, ZIPFS_BAD_RANS},
+        {VALUE + SHIFT + 2, 1, ZIPFS_BAD_RANS},
+        {STATES + SHIFT + 1, 0, ZIPFS_BAD_RANS},
+        {STATES + SHIFT, 0xfd, ZIPFS_BAD_RANS},
+        {STATES + SHIFT + 1, 2, ZIPFS_BAD_RANS},
+        {STATES + SHIFT + 255, 3, ZIPFS_BAD_RANS},
+        {CODED + SHIFT, 3, ZIPFS_BAD_RANS},
+        {CODED + SHIFT + 1, 1, ZIPFS_BAD_RANS},
+        {VALUE + SHIFT, 0x11, ZIPFS_OK},
+        {ESCAPES + SHIFT, 0x11, ZIPFS_OK},
+        {HEAD + SHIFT, 0, ZIPFS_OK},
     };
     uint8_t base[SIZE], payload[SIZE], plain[TOTAL];
     make_base(base, plain);
@@ -128,8 +171,8 @@ static void test_one_byte(void) {
             uint8_t *dst;
             enum zipfs_status status = decode_on(k, payload, SIZE, TOTAL, &dst);
             if (status != cases[i].status) {
-                fprintf(stderr, "byte %zu = %u on %s: %s, expected %s\n", cases[i].offset, cases[i].value, usable[k]->name,
-                        zipfs_status_name(status), zipfs_status_name(cases[i].status));
+                fprintf(stderr, "byte %zu = %u on %s: %s, expected %s\n", cases[i].offset, cases[i].value,
+                        usable[k]->name, zipfs_status_name(status), zipfs_status_name(cases[i].status));
                 exit(1);
             }
         }
@@ -214,7 +257,8 @@ static uint32_t make_rans(unsigned num_lanes, uint8_t *plane, uint8_t *dst_value
     encoder.coded = coded + sizeof coded;
     encoder.escapes = escapes + sizeof escapes;
     zipfs_kernels_scalar.rans_encode(&encoder, dst_values, 400);
-    size_t coded_size = (size_t)(coded + sizeof coded - encoder.coded), num_escapes = (size_t)(escapes + sizeof escapes - encoder.escapes);
+    size_t coded_size = (size_t)(coded + sizeof coded - encoder.coded),
+           num_escapes = (size_t)(escapes + sizeof escapes - encoder.escapes);
     size_t size = zipfs_rans_write_header(&encoder, coded_size, num_escapes, plane);
     memcpy(plane + size, encoder.coded, coded_size);
     memcpy(plane + size + coded_size, encoder.escapes, num_escapes);
@@ -224,7 +268,8 @@ static uint32_t make_rans(unsigned num_lanes, uint8_t *plane, uint8_t *dst_value
 static void test_rans_plane(unsigned num_lanes) {
     struct builder b;
     uint8_t plane[1200], broken[1200], values[400], *dst;
-    uint32_t size = make_rans(num_lanes, plane, values), coded_size = zipfs_load32(plane + 4), num_escapes = zipfs_load32(plane + 8);
+    uint32_t size = make_rans(num_lanes, plane, values), coded_size = zipfs_load32(plane + 4),
+             num_escapes = zipfs_load32(plane + 8);
     make_f16(&b, 400, ZIPFS_RANS, plane, size);
     for (size_t k = 0; k < num_usable; k++) {
         CHECK_EQUAL(decode_on(k, b.bytes, b.size, 800, &dst), ZIPFS_OK);
@@ -306,7 +351,8 @@ static void test_streams_that_run_dry(void) {
             head[16] = ZIPFS_RANS;
             zipfs_store32(head + 20, 12 + 4 + 256 + left);
             zipfs_store32(rans + (of_escapes ? 8 : 4), left);
-            memcpy(rans + 12, of_escapes ? "\1\377" : "\377\1", 2); /* nearly all slots are the escape, or nearly none */
+            memcpy(rans + 12, of_escapes ? "\1\377" : "\377\1",
+                   2); /* nearly all slots are the escape, or nearly none */
             memcpy(rans + 14, "\5\0", 2);
             if (of_escapes)
                 state[0] = 1; /* stays at the escape: 255 * 1 + 1 - 1 = 255 takes a byte, of which there are none */
