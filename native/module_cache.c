@@ -154,6 +154,11 @@ static PyObject *file_handle(FileObject *self, PyObject *unused) {
     return file ? PyLong_FromVoidPtr(file) : NULL;
 }
 
+static PyObject *file_get_num_reads(FileObject *self, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(self->file ? zipfs_file_num_reads(self->file) : 0);
+}
+
 static PyObject *file_close(FileObject *self, PyObject *unused) {
     (void)unused;
     struct zipfs_file *file = self->file;
@@ -186,12 +191,18 @@ static PyMemberDef file_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+static PyGetSetDef file_getset[] = {
+    {"num_reads", (getter)file_get_num_reads, NULL, "Reads so far, also those through handles.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot file_slots[] = {
     {Py_tp_doc, "A container or another file, read through a Cache."},
     {Py_tp_init, file_init},
     {Py_tp_dealloc, file_dealloc},
     {Py_tp_methods, file_methods},
     {Py_tp_members, file_members},
+    {Py_tp_getset, file_getset},
     {0, NULL},
 };
 

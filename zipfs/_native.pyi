@@ -79,6 +79,8 @@ class File:
         """Takes ownership of fd once it returns."""
     size: int
     header: dict[str, Any] | None
+    num_reads: int
+    """Reads so far, also those through handles."""
     def pread(self, size: int, offset: int) -> bytes: ...
     def pread_into(self, dst: Buffer, offset: int) -> int: ...
     def handle(self) -> int:

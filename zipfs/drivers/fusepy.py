@@ -56,8 +56,12 @@ class Operations:
 
     use_ns = True
 
-    def __init__(self, tree: Tree, cache: _native.Cache, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, tree: Tree, cache: _native.Cache, on_ready: Callable[[], None], get_context: Callable[[], tuple]
+    ) -> None:
+        """get_context: the binding's, which gives user, group and thread of a request."""
         self._tree = tree
+        self._get_context = get_context
         self._cache = cache
         self._on_ready = on_ready
         self._versions = PathVersions(tree)
@@ -74,7 +78,7 @@ class Operations:
         self._on_ready()
 
     def getattr(self, path: str, file_info: Any = None) -> dict[str, int]:
-        return self._versions.stat(to_source(path), is_open=bool(file_info))
+        return self._versions.stat(to_source(path), self._get_context()[2], is_open=bool(file_info))
 
     def readlink(self, path: str) -> str:
         return self._tree.readlink(to_source(path)).decode(ENCODING)
@@ -89,7 +93,7 @@ class Operations:
     def open(self, path: str, file_info: Any) -> None:
         if file_info.flags & os.O_ACCMODE != os.O_RDONLY:
             refuse()
-        file_info.fh, file_info.keep_cache = self._versions.open(to_source(path))
+        file_info.fh, file_info.keep_cache = self._versions.open(to_source(path), self._get_context()[2])
 
     def release(self, path: str, file_info: Any) -> None:
         self._versions.release(to_source(path), file_info.fh)
@@ -174,7 +178,7 @@ def serve(
     replace_read(binding, _native.fuse_read_address(generation))
     special = LIBFUSE2_OPTIONS if generation == 2 else libfuse3_options(binding.fuse_version_minor)
     binding.FUSE(
-        Operations(tree, cache, on_ready),
+        Operations(tree, cache, on_ready, binding.fuse_get_context),
         mountpoint.decode(ENCODING),
         raw_fi=True,
         encoding=ENCODING,
