@@ -104,7 +104,8 @@ struct zipfs_entry {
     uint64_t plain_hash;
 };
 
-/* Scratch memory of one encoding or decoding thread (a chunk, six more after the first encoding, and zstd's own). For one thread at a time. */
+/* Scratch memory of one encoding or decoding thread: a chunk, six more after the first encoding, and zstd's own. For
+ * one thread at a time. */
 struct zipfs_codec;
 ZIPFS_API enum zipfs_status zipfs_codec_create(uint32_t chunk_log2, struct zipfs_codec **codec_ret);
 ZIPFS_API void zipfs_codec_free(struct zipfs_codec *codec); /* NULL is allowed */
