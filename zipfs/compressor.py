@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Collection
 
 from zipfs import _native, names
-from zipfs.errors import UsageError, ZipfsError, naming
-from zipfs.folder import Summary, mirror
+from zipfs.errors import UsageError, ZipfsError
+from zipfs.folder import Summary, convert_file, mirror
 from zipfs.names import show
 from zipfs.output import Batch, Output, copy_file, discarding
 from zipfs.pipeline import Pipeline
@@ -44,16 +44,7 @@ def compress(
     src, dst = os.fsdecode(src), os.fsdecode(dst)
     with Pipeline(jobs) as pipeline:
         compressor = Compressor(pipeline, level_number(level), force, progress)
-        if os.path.isdir(src):
-            return mirror(src, dst, compressor)
-        with naming(src), Batch() as batch:
-            if os.path.isdir(dst):
-                sizes = compressor.convert(src, dst, (), batch, follow=True)
-            else:
-                sizes = compressor.convert_to(src, dst, batch)
-        if batch.failures:
-            raise batch.failures[0]
-        return Summary().plus(*sizes)
+        return mirror(src, dst, compressor) if os.path.isdir(src) else convert_file(src, dst, compressor)
 
 
 class Compressor:

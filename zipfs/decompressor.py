@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from zipfs import _native, names
 from zipfs.chunks import decoded_blocks
 from zipfs.errors import FormatError, UsageError, ZipfsError, naming
-from zipfs.folder import Summary, mirror
+from zipfs.folder import Summary, convert_file, mirror
 from zipfs.names import show
 from zipfs.output import Batch, Output, copy_file, discarding
 from zipfs.pipeline import PipelinePool
@@ -33,16 +33,7 @@ def decompress(
     src, dst = os.fsdecode(src), os.fsdecode(dst)
     with PipelinePool(jobs) as pipelines:
         decompressor = Decompressor(pipelines, force, progress)
-        if os.path.isdir(src):
-            return mirror(src, dst, decompressor)
-        with naming(src), Batch() as batch:
-            if os.path.isdir(dst):
-                sizes = decompressor.convert(src, dst, (), batch, follow=True)
-            else:
-                sizes = decompressor.convert_to(src, dst, batch)
-        if batch.failures:
-            raise batch.failures[0]
-        return Summary().plus(*sizes)
+        return mirror(src, dst, decompressor) if os.path.isdir(src) else convert_file(src, dst, decompressor)
 
 
 class Decompressor:

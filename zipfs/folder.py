@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from zipfs import names
-from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsError
+from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsError, naming
 from zipfs.names import show
-from zipfs.output import Batch, remove_leftover
+from zipfs.output import Batch, remove_leftovers
 
 
 class Summary(NamedTuple):
@@ -39,15 +39,21 @@ class Summary(NamedTuple):
 
 
 class Converter(Protocol):
-    """Makes one output from one file."""
+    """Makes one output from one file, hands it to `batch` and returns plain and stored size."""
 
     force: bool
 
-    def convert(self, path: str, directory: str, kept: Collection[str], batch: Batch) -> tuple[int, int]:
-        """Makes the output for the file `path` in `directory` and hands it to `batch`; returns plain and stored size.
+    def convert(
+        self, path: str, directory: str, kept: Collection[str], batch: Batch, follow: bool = False
+    ) -> tuple[int, int]:
+        """Makes the output for the file `path` in `directory`.
 
-        kept: names in the folder of `path` that its outputs have as well, other than those of converted files.
+        kept: names in the folder of `path` that its outputs have as well, other than those of converted files. follow:
+        path is what a user named, perhaps a symlink, not what a folder holds.
         """
+
+    def convert_to(self, path: str, output: str, batch: Batch) -> tuple[int, int]:
+        """Makes the output under the name that the user chose."""
 
 
 def mirror(src: str, dst: str, converter: Converter) -> Summary:
@@ -61,6 +67,21 @@ def mirror(src: str, dst: str, converter: Converter) -> Summary:
     if failures:
         raise FailuresError(failures)
     return job.summary
+
+
+def convert_file(src: str, dst: str, converter: Converter) -> Summary:
+    """Converts the file src into the folder dst, or to the file dst."""
+    into_folder = os.path.isdir(dst)
+    directory, name = (dst, os.path.basename(src)) if into_folder else os.path.split(dst)
+    remove_leftovers(directory or ".", {name, name + names.SUFFIX, names.plain_name(name)})
+    with naming(src), Batch() as batch:
+        if into_folder:
+            sizes = converter.convert(src, dst, (), batch, follow=True)
+        else:
+            sizes = converter.convert_to(src, dst, batch)
+    if batch.failures:
+        raise batch.failures[0]
+    return Summary().plus(*sizes)
 
 
 def refuse_inside(src: str, dst: str) -> None:
@@ -162,9 +183,7 @@ class _Mirror:
             status = os.stat(target) if target == self._root else os.lstat(target)
             if not stat.S_ISDIR(status.st_mode):
                 raise OutputExistsError(f"{show(target)}: exists already and is no folder") from None
-            with os.scandir(target) as scan:
-                for entry in scan:
-                    remove_leftover(entry.path)
+            remove_leftovers(target)
         else:
             self._made.append((target, os.stat(source)))
             self.batch.touched(os.path.dirname(target) or ".")

@@ -5,11 +5,12 @@ Temporary file beside the target, sync, rename, sync of the folder.
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import functools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from zipfs import names
 from zipfs.errors import OutputExistsError, ZipfsError, naming
@@ -20,6 +21,8 @@ WRITE_BACK = 16 << 20
 """Bytes after which an output begins to go to disk, so that the last fsync finds little left to write."""
 
 SYNC_FILE_RANGE_WRITE = 2
+NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
+"""Answers where a folder may not be read, or its file system syncs no folders: then everything is synced."""
 
 
 class Output:
@@ -58,8 +61,16 @@ class Output:
             self._written_back = offset
 
     def copy_attributes(self, source: os.stat_result) -> None:
-        """Takes over mode and times; the last thing before publish()."""
-        os.fchmod(self.fd, stat.S_IMODE(source.st_mode))
+        """Takes over mode and times; the last thing before rename().
+
+        Not the right to run as the owner where that is another one now: root would lend his own to somebody's program.
+        """
+        mode, own = stat.S_IMODE(source.st_mode), os.fstat(self.fd)
+        if own.st_uid != source.st_uid:
+            mode &= ~stat.S_ISUID
+        if own.st_gid != source.st_gid:
+            mode &= ~stat.S_ISGID
+        os.fchmod(self.fd, mode)
         os.utime(self.fd, ns=(source.st_atime_ns, source.st_mtime_ns))
 
     def rename(self) -> None:
@@ -115,8 +126,7 @@ class Batch:
         try:
             self._sync()
         except OSError as error:
-            error.filename = self._waiting[-1].path
-            self.failures.append(error)
+            self.failures += [OSError(error.errno, error.strerror, output.path) for output in self._waiting]
             self._discard_all()
         while self._waiting:
             output = self._waiting[-1]
@@ -128,7 +138,7 @@ class Batch:
                 self.failures.append(error)
             self._waiting.pop()
         self._bytes = 0
-        sync_directories(self._directories)
+        self.failures += sync_directories(self._directories)
         self._directories.clear()
 
     def _sync(self) -> None:
@@ -203,14 +213,40 @@ def remove_leftover(path: str) -> bool:
         os.close(fd)
 
 
-def sync_directories(paths: Iterable[str]) -> None:
-    """Puts the names in these folders on disk."""
+def remove_leftovers(directory: str, outputs: Collection[str] = ()) -> None:
+    """Removes the temporary files of killed runs from a folder, where it may be listed.
+
+    outputs: names that are about to be made there; only what would have become one of them goes (none: all).
+    """
+    beginnings = {names.temporary_name(name).rsplit(".", 2)[0] for name in outputs}
+    with contextlib.suppress(OSError), os.scandir(directory) as scan:
+        for entry in scan:
+            if not outputs or entry.name.rsplit(".", 2)[0] in beginnings:
+                remove_leftover(entry.path)
+
+
+def sync_directories(paths: Iterable[str]) -> list[Exception]:
+    """Puts the names in these folders on disk; returns the failures."""
+    failures: list[Exception] = []
     for path in paths:
+        try:
+            _sync_directory(path)
+        except OSError as error:
+            failures.append(OSError(error.errno, error.strerror, path))
+    return failures
+
+
+def _sync_directory(path: str) -> None:
+    try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+        os.sync()
 
 
 def start_write_back(fd: int, offset: int, size: int) -> None:

@@ -1,0 +1,87 @@
+"""How outputs get to disk and to their names, where something is in the way."""
+
+import errno
+import os
+import stat
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+import zipfs
+from zipfs import output
+from zipfs.errors import FailuresError
+
+
+@pytest.fixture
+def src(tmp_path):
+    folder = tmp_path / "src"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / name).write_bytes(b"text " * 1000)
+    return folder
+
+
+def failing_fsync(monkeypatch, code):
+    """fsync of folders fails, that of files works."""
+    fsync = os.fsync
+
+    def fail(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(code, os.strerror(code))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+def test_a_failed_sync_names_every_file_of_the_batch(src, tmp_path, monkeypatch):
+    def fail(fd):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(output, "sync_file_system", fail)
+    with pytest.raises(FailuresError) as caught:
+        zipfs.compress(src, dst := tmp_path / "dst")
+    assert sorted(error.filename for error in caught.value.failures) == [str(dst / f"{name}.zipfs") for name in "abc"]
+    assert os.listdir(dst) == []
+
+
+def test_folders_that_cannot_be_synced_on_their_own(src, tmp_path, monkeypatch):
+    failing_fsync(monkeypatch, errno.EINVAL)
+    syncs = []
+    monkeypatch.setattr(os, "sync", lambda: syncs.append(1))
+    zipfs.compress(src / "a", tmp_path / "a.zipfs")
+    assert syncs == [1]
+
+
+def test_a_folder_that_fails_to_reach_the_disk_is_named(src, tmp_path, monkeypatch):
+    failing_fsync(monkeypatch, errno.EIO)
+    with pytest.raises(FailuresError) as caught:
+        zipfs.compress(src, dst := tmp_path / "dst")
+    assert {error.filename for error in caught.value.failures} == {str(tmp_path), str(dst)}
+    assert len(os.listdir(dst)) == 3
+
+
+@pytest.mark.parametrize(("uid", "gid", "expected"), [(0, 0, 0o6755), (1, 0, 0o2755), (0, 1, 0o4755), (1, 1, 0o755)])
+def test_another_owner_lends_nobody_his_rights(tmp_path, uid, gid, expected):
+    """uid, gid: by how much the source's owner and group differ from those of the output."""
+    made = output.Output(str(tmp_path / "x"), force=False)
+    mine = os.fstat(made.fd)
+    times = {"st_atime_ns": 0, "st_mtime_ns": 0}
+    status = SimpleNamespace(st_mode=0o106755, st_uid=mine.st_uid + uid, st_gid=mine.st_gid + gid, **times)
+    made.copy_attributes(status)
+    assert stat.S_IMODE(os.fstat(made.fd).st_mode) == expected
+    made.discard()
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_leftovers_beside_a_single_output_are_removed(src, tmp_path, folder):
+    with subprocess.Popen(["true"]) as process:
+        dead = process.pid
+    (dst := tmp_path / "dst").mkdir()
+    (dst / f".a.zipfs.{dead}.zipfs-tmp").write_bytes(b"torn")
+    zipfs.compress(src / "a", dst if folder else dst / "a.zipfs")
+    assert os.listdir(dst) == ["a.zipfs"]
+    (dst / f".a.{dead}.zipfs-tmp").write_bytes(b"torn")
+    (dst / f".b.{dead}.zipfs-tmp").write_bytes(b"of another file")
+    zipfs.decompress(dst / "a.zipfs", dst if folder else dst / "a")
+    assert sorted(os.listdir(dst)) == [f".b.{dead}.zipfs-tmp", "a", "a.zipfs"]
