@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import zipfs
 from zipfs.errors import DAMAGE_EXIT_CODE, FailuresError, FormatError, ZipfsError
 from zipfs.names import show
+from zipfs.process import check_kernel, ending_in_order, prepare_streams
 
 INTERRUPTED_EXIT_CODE = 130
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -74,12 +75,13 @@ chunks that is compressed in memory. Writes nothing.
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+    prepare_streams()
     arguments = vars(_parser().parse_args(argv))
     command = arguments.pop("command")
     try:
-        code = command(**arguments)
+        check_kernel()
+        with ending_in_order():
+            code = command(**arguments)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
