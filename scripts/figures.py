@@ -6,16 +6,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PLACE = re.compile(r"(<!-- (scripts/[^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+COMMAND = re.compile(r"<!-- (scripts/.+?) -->")
 
 
-def measured(place: re.Match) -> str:
-    output = subprocess.run(place[2].split(), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return f"{place[1]}\n{output.strip()}\n\n{place[3]}"
+def refresh(command: str) -> None:
+    """Runs one command and writes what it printed, so that a later one that fails costs nothing."""
+    output = subprocess.run(command.split(), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    place = re.compile(rf"(<!-- {re.escape(command)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    README.write_text(place.sub(lambda found: f"{found[1]}\n{output}\n\n{found[2]}", README.read_text()))
 
 
 def main() -> None:
-    README.write_text(PLACE.sub(measured, README.read_text()))
+    for command in COMMAND.findall(README.read_text()):
+        refresh(command)
 
 
 main()
