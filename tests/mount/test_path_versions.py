@@ -78,8 +78,8 @@ def test_pages_are_kept_once_a_read_has_shown_that_older_ones_are_gone(versions,
         tree.open(tree.lookup(PATH)).pread(10, 0)
         handle, keep = versions.open(PATH, ONE)
         assert keep is True
-        for handle in [*handles, handle]:
-            versions.release(PATH, handle)
+        for opened in [*handles, handle]:
+            versions.release(PATH, opened)
         handle, keep = versions.open(PATH, ONE)
         assert keep is True
         versions.release(PATH, handle)
