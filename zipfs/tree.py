@@ -183,9 +183,7 @@ class Tree:
             known = self._reported.setdefault(node.identity, False)
             self._reported[node.identity] = True
         if not known:
-            _native.log(
-                self._name(node.path) + b": not opened: " + str(error.args[-1]).encode(errors="surrogateescape")
-            )
+            _native.log(self._name(node.path) + f": not opened: {error.args[-1]}: {error.status}".encode())
 
     def _name(self, path: bytes) -> bytes:
         return self._label + b"/" + path
