@@ -220,7 +220,7 @@ def test_the_foreground_logs_to_stderr(tmp_path, weights):
         finally:
             process.terminate()
         _, log = process.communicate(timeout=10)
-    assert log.count(f"{weights}/weights.zipfs: not opened") == 1
+    assert log.count(f"{weights}/weights.zipfs: not opened: container: ") == 1
 
 
 def test_what_is_wrong_is_said_with_the_remedy(tmp_path, weights, monkeypatch):
