@@ -34,7 +34,7 @@ struct zipfs_cache {
     struct node **buckets;
     size_t bucket_mask;
     struct node list;    /* circular: list.next is the least recently used */
-    struct node *spares; /* nodes with a buffer, for the next misses */
+    struct node *spares; /* nodes with a buffer, for the next misses; last used first */
     unsigned num_spares;
     struct zipfs_pool *pool;
     _Atomic unsigned refs;
@@ -188,13 +188,24 @@ static void discharge(struct zipfs_cache *cache, struct node *node) {
     ZIPFS_COUNT(cache->counters.cache_bytes, -(uint64_t)cost(node));
 }
 
-/* Keeps an unused node and its buffer for the next miss, or puts it in front of *garbage, to be freed unlocked. */
-static void retire(struct zipfs_cache *cache, struct node *node, struct node **garbage) {
-    bool keep = cache->num_spares < SPARES_MAX && node->buffer;
-    struct node **chain = keep ? &cache->spares : garbage;
-    cache->num_spares += keep;
+static void push(struct node **chain, struct node *node) {
     node->next = *chain;
     *chain = node;
+}
+
+/* Keeps an unused node and its buffer for the next miss; *garbage receives what is to be freed unlocked. The oldest
+ * spare makes room: those of a capacity that nobody asks for must not stay. */
+static void retire(struct zipfs_cache *cache, struct node *node, struct node **garbage) {
+    push(node->buffer ? &cache->spares : garbage, node);
+    cache->num_spares += node->buffer != NULL;
+    if (cache->num_spares <= SPARES_MAX)
+        return;
+    struct node **last = &cache->spares;
+    while ((*last)->next)
+        last = &(*last)->next;
+    push(garbage, *last);
+    *last = NULL;
+    cache->num_spares--;
 }
 
 /* Lets the least recently used chunk go; it is unpinned. */

@@ -229,6 +229,27 @@ static void test_served_but_not_kept(void) {
     zipfs_cache_free(cache);
 }
 
+static uintptr_t buffer_of(struct zipfs_cache *cache, uint64_t number, size_t size) {
+    struct loader loader = {.value = 1};
+    const struct zipfs_chunk *chunk;
+    CHECK_EQUAL(zipfs_cache_get(cache, 1, number, size, size, load, &loader, &chunk), 0);
+    uintptr_t buffer = (uintptr_t)chunk->data;
+    zipfs_cache_put(cache, chunk);
+    return buffer;
+}
+
+/* Buffers of sizes that came by once do not keep out those that are asked for again and again. */
+static void test_spares_of_other_sizes_leave(void) {
+    struct zipfs_cache *cache = new_cache(0);
+    for (size_t i = 1; i <= 10; i++)
+        buffer_of(cache, i, SIZE + 4096 * i);
+    uintptr_t first = buffer_of(cache, 0, SIZE);
+    void *taken = aligned_alloc(4096, SIZE); /* where the buffer was, had it been freed */
+    CHECK(buffer_of(cache, 0, SIZE) == first);
+    free(taken);
+    zipfs_cache_free(cache);
+}
+
 /* ---- everything at once ---- */
 
 struct storm {
@@ -333,6 +354,7 @@ int main(void) {
     test_least_recently_used_goes_first();
     test_files_are_apart();
     test_served_but_not_kept();
+    test_spares_of_other_sizes_leave();
     test_storm();
     test_jobs();
     return 0;
