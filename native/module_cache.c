@@ -77,7 +77,7 @@ static int file_init(FileObject *self, PyObject *args, PyObject *kwargs) {
         return -1;
     enum zipfs_status status = ZIPFS_BAD_ARGUMENT;
     const char *text = PyBytes_AsString(name);
-    if (!self->file && cache->cache)
+    if (!self->header && !self->file && cache->cache) /* never opened before, nor closed */
         WITHOUT_GIL(status = zipfs_file_open(cache->cache, fd, text, plain, &self->file));
     Py_DECREF(name);
     if (status != ZIPFS_OK) {

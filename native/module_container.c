@@ -119,8 +119,8 @@ static int reader_init(ReaderObject *self, PyObject *args, PyObject *kwargs) {
     int fd;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i:Reader", names, &fd))
         return -1;
-    if (self->reader) {
-        PyErr_SetString(PyExc_RuntimeError, "the Reader is open already");
+    if (self->reader || self->header) {
+        PyErr_SetString(PyExc_RuntimeError, "the Reader was opened already");
         return -1;
     }
     int own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);

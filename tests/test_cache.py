@@ -152,6 +152,16 @@ def test_failed_open_leaves_the_descriptor(tmp_path):
     os.close(fd)
 
 
+def test_a_closed_file_is_not_opened_again(container):
+    cache = _native.Cache(0)
+    file = open_file(cache, container)
+    file.close()
+    fd = os.open(container, os.O_RDONLY)
+    with pytest.raises(ValueError):
+        file.__init__(cache, fd, "x")
+    os.close(fd)
+
+
 def test_handle_outlives_file_and_cache(container, plain):
     """What fuse_file_info.fh holds: read through the C operation of both libfuse generations, then released."""
     cache = _native.Cache(1 << 20)

@@ -122,6 +122,8 @@ def test_closed_reader(reader):
     reader.close()
     with pytest.raises(ValueError, match="closed"):
         reader.entry(0)
+    with pytest.raises(RuntimeError, match="opened already"):
+        reader.__init__(0)
 
 
 def test_closing_under_readers(container):
