@@ -10,12 +10,13 @@ static const struct zipfs_kernels *chosen;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 #ifdef __x86_64__
+/* All that the kernel's functions are compiled for: a virtual machine may hide any of it. */
 static bool has_avx512(void) {
     /* The compiler's runtime also asks the operating system whether it keeps the wide registers. */
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
-           __builtin_cpu_supports("avx512vbmi2");
+           __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("bmi2");
 }
 #endif
 

@@ -204,8 +204,7 @@ STEP void put_careful(enum sink sink, __m512i values, const uint8_t *const *plan
         memset(buffer[f], 0, GROUP);
         memcpy(buffer[f], planes[f] + i, used);
     }
-    if (sink == SINK_BF16 || sink == SINK_F32 || sink == SINK_VALUES)
-        put(sink, values, copies, result, 0);
+    put(sink, values, copies, result, 0);
     memcpy(dst + widths[sink] * i, result, widths[sink] * used);
 }
 
@@ -248,7 +247,7 @@ STEP bool decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, cons
                 return false;
             if (used == GROUP)
                 put(sink, values, planes, dst, at);
-            else
+            else if (used)
                 put_careful(sink, values, planes, dst, at, used);
         }
     }
