@@ -63,13 +63,12 @@ void zipfs_sample_add(struct zipfs_sample *sample, const uint8_t *src, size_t of
     }
 }
 
-/* Adds up the counts of the residues that equal `residue` modulo `period`. Returns how many there are. */
-static unsigned gather(const uint16_t counts[8][256], unsigned residue, unsigned period, uint16_t sum_ret[256]) {
+/* Adds up the counts of the residues that equal `residue` modulo `period`. */
+static void gather(const uint16_t counts[8][256], unsigned residue, unsigned period, uint16_t sum_ret[256]) {
     memcpy(sum_ret, counts[residue % period], 256 * sizeof sum_ret[0]);
     for (unsigned r = residue % period + period; r < 8; r += period)
         for (unsigned v = 0; v < 256; v++)
             sum_ret[v] = (uint16_t)(sum_ret[v] + counts[r][v]);
-    return 8 / period;
 }
 
 /* ---- entropies ---- */
