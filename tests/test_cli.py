@@ -310,3 +310,15 @@ def test_mount_commands_are_wired(monkeypatch):
         "log_file": None,
         "verbose": False,
     }
+
+
+def test_what_is_missing_comes_before_the_name_of_its_output(tmp_path, capsys):
+    assert main(["compress", str(tmp_path / "missing"), str(tmp_path / "dst")]) == 1
+    assert capsys.readouterr().err == f"zipfs: {tmp_path / 'missing'}: No such file or directory\n"
+
+
+def test_verify_of_a_container_that_lost_its_suffix(model, tmp_path, capsys):
+    zipfs.compress(model / "config.json", tmp_path / "x.zipfs")
+    (tmp_path / "x.zipfs").rename(tmp_path / "x")
+    assert main(["verify", str(tmp_path / "x")]) == 1
+    assert capsys.readouterr().err == f"zipfs: {tmp_path / 'x'}: is a container without the suffix .zipfs; rename it\n"

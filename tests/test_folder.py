@@ -124,7 +124,10 @@ def test_a_container_without_its_suffix_is_not_copied_by_mistake(tmp_path):
     (tmp_path / "x.zipfs").rename(tmp_path / "renamed")
     with pytest.raises(zipfs.UsageError, match="without the suffix"):
         zipfs.decompress(tmp_path / "renamed", tmp_path / "back")
-    assert sorted_names(tmp_path) == [b"renamed", b"x"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(zipfs.UsageError, match="without the suffix"):
+        zipfs.decompress(tmp_path / "renamed", tmp_path / "folder")
+    assert sorted_names(tmp_path) == [b"folder", b"renamed", b"x"] and sorted_names(tmp_path / "folder") == []
 
 
 def test_long_names_are_copied(tmp_path):

@@ -65,6 +65,7 @@ def test_a_folder_that_fails_to_reach_the_disk_is_named(src, tmp_path, monkeypat
 def test_another_owner_lends_nobody_his_rights(tmp_path, uid, gid, expected):
     """uid, gid: by how much the source's owner and group differ from those of the output."""
     made = output.Output(str(tmp_path / "x"), force=False)
+    made.create()
     mine = os.fstat(made.fd)
     times = {"st_atime_ns": 0, "st_mtime_ns": 0}
     status = SimpleNamespace(st_mode=0o106755, st_uid=mine.st_uid + uid, st_gid=mine.st_gid + gid, **times)
@@ -85,3 +86,18 @@ def test_leftovers_beside_a_single_output_are_removed(src, tmp_path, folder):
     (dst / f".b.{dead}.zipfs-tmp").write_bytes(b"of another file")
     zipfs.decompress(dst / "a.zipfs", dst if folder else dst / "a")
     assert sorted(os.listdir(dst)) == [f".b.{dead}.zipfs-tmp", "a", "a.zipfs"]
+
+
+@pytest.mark.parametrize("target", ["a.zipfs", ""])
+def test_an_interrupt_right_after_the_file_is_made(src, tmp_path, monkeypatch, target):
+    (dst := tmp_path / "dst").mkdir()
+    create = output._create
+
+    def interrupted(temporary, path):
+        os.close(create(temporary, path))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(output, "_create", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        zipfs.compress(src / "a", dst / target)
+    assert os.listdir(dst) == []

@@ -84,6 +84,7 @@ def test_other_chunk_sizes(rng, tmp_path, chunk_log2):
         Batch() as batch,
     ):
         output = Output(str(tmp_path / "x.zipfs"), force=False)
+        output.create()
         sizes = writer.write_container(source, output, pipeline, 1)
         batch.add(output)
     assert sizes == (len(data), (tmp_path / "x.zipfs").stat().st_size)
@@ -97,6 +98,7 @@ def test_index_of_many_pages(rng, tmp_path):
     (tmp_path / "x").write_bytes(data)
     with Pipeline(2, 16) as pipeline, Source(str(tmp_path / "x")) as source, Batch() as batch:
         output = Output(str(tmp_path / "x.zipfs"), force=False)
+        output.create()
         writer.write_container(source, output, pipeline, 0)
         batch.add(output)
     with open(tmp_path / "x.zipfs", "rb") as file, _native.Reader(file.fileno()) as reader:

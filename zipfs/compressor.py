@@ -84,7 +84,7 @@ class Compressor:
         with Source(path) as source:
             if not names.has_suffix(os.path.basename(container)):
                 raise UsageError(
-                    f"{show(container)}: is no folder, and the name of a container ends in {names.SUFFIX}; name one such"
+                    f"{show(container)}: is no folder, and no name of a container; such a name ends in {names.SUFFIX}"
                 )
             return self._compress(source, Output(container, self.force), batch, None)
 
@@ -105,17 +105,17 @@ class Compressor:
 
         with discarding(output):
             sizes = write_container(source, output, self._pipeline, self._level, max_size=limit, progress=progress)
+            if sizes is not None:
+                batch.add(output)
         if sizes is None:
             output.discard()
             self._progress(-done)
-        else:
-            batch.add(output)
         return sizes
 
     def _copy(self, source: Source, output: Output, batch: Batch) -> Sizes:
         with discarding(output):
             copy_file(source, output, self._progress)
-        batch.add(output)
+            batch.add(output)
         return Sizes(source.size, source.size)
 
 

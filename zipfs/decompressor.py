@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from zipfs import _native, names
 from zipfs.chunks import decoded_blocks
-from zipfs.errors import FormatError, UsageError, ZipfsError, naming
+from zipfs.errors import FormatError, ZipfsError, naming
 from zipfs.folder import Summary, convert_file, mirror
 from zipfs.names import show
 from zipfs.output import Batch, Output, copy_file, discarding
@@ -50,6 +50,8 @@ class Decompressor:
         name = os.path.basename(path)
         with Source(path, follow) as source:
             if not source.is_container():
+                if follow:
+                    source.refuse_renamed()
                 return self._copy(source, Output(os.path.join(directory, name), self.force), batch)
             plain = names.plain_name(name)
             if not follow and names.is_shown(os.path.join(os.path.dirname(path), plain)):
@@ -61,20 +63,19 @@ class Decompressor:
         with Source(path) as source:
             if source.is_container():
                 return self._restore(source, Output(plain, self.force), batch)
-            if names.has_magic(source.fd):
-                raise UsageError(f"{show(path)}: is a container without the suffix {names.SUFFIX}; rename it")
+            source.refuse_renamed()
             return self._copy(source, Output(plain, self.force), batch)
 
     def _restore(self, source: Source, output: Output, batch: Batch) -> tuple[int, int]:
         with discarding(output):
             plain_size = restore(source, output, self._pipelines, self._progress)
-        batch.add(output)
+            batch.add(output)
         return plain_size, source.size
 
     def _copy(self, source: Source, output: Output, batch: Batch) -> tuple[int, int]:
         with discarding(output):
             copy_file(source, output, self._progress)
-        batch.add(output)
+            batch.add(output)
         return source.size, source.size
 
 

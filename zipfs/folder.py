@@ -197,12 +197,13 @@ class _Mirror:
         temporary = os.path.join(os.path.dirname(target), names.temporary_name(entry.name))
         if not self.converter.force and os.path.lexists(target):
             raise OutputExistsError(f"{show(target)}: exists already; --force replaces it")
-        os.symlink(os.readlink(entry.path), temporary)
         try:
+            os.symlink(os.readlink(entry.path), temporary)
             os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
             os.rename(temporary, target)
         except BaseException:
-            os.unlink(temporary)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
             raise
         self.batch.touched(os.path.dirname(target))
 

@@ -26,7 +26,7 @@ NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
 class Output:
-    """A file beside `path` that is to become it. Until it has that name, discard() leaves nothing behind.
+    """A file beside `path` that is to become it. Lives within discarding(), and from then on in a Batch.
 
     other: the path of the other form of the same file (container or plain), which counts as an existing output and goes
     when this one comes.
@@ -41,8 +41,17 @@ class Output:
         self.check_free()
         self._temporary = os.path.join(self.directory, names.temporary_name(name))
         self._written_back = 0
+        self._is_made = False
+        self.fd = -1
+
+    def create(self) -> None:
         remove_leftover(self._temporary)
-        self.fd = _create(self._temporary, path)
+        self._is_made = True  # before it is true: an interrupt may come right after
+        try:
+            self.fd = _create(self._temporary, self.path)
+        except OSError:
+            self._is_made = False
+            raise
 
     def check_free(self) -> None:
         """OutputExistsError when a name is taken and not to be replaced."""
@@ -84,8 +93,9 @@ class Output:
 
     def discard(self) -> None:
         """Removes the file, unless it has its name already."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._temporary)
+        if self._is_made:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary)
         self._close()
 
     def _close(self) -> None:
@@ -165,8 +175,9 @@ class Batch:
 
 @contextlib.contextmanager
 def discarding(output: Output) -> Iterator[None]:
-    """Discards the output when its making fails."""
+    """Creates the output, and discards it when its making fails."""
     try:
+        output.create()
         yield
     except BaseException:
         output.discard()

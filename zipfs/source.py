@@ -43,6 +43,13 @@ class Source:
             raise FormatError("BAD_MAGIC", f"is no container in spite of its suffix {names.SUFFIX}", self.path)
         return False
 
+    def refuse_renamed(self) -> None:
+        """UsageError for a container that has lost its suffix: in a folder it is a file like others, but who names it
+        means it.
+        """
+        if names.has_magic(self.fd) and not names.has_suffix(os.path.basename(self.path)):
+            raise UsageError(f"{show(self.path)}: is a container without the suffix {names.SUFFIX}; rename it")
+
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fills `buffer` with the bytes from `offset`; SourceChangedError where the file ends before."""
         done = 0

@@ -25,6 +25,8 @@ def verify(
         try:
             with naming(file), Source(file, follow=file == path) as source:
                 if not source.is_container():
+                    if file == path:
+                        source.refuse_renamed()
                     continue
                 failures.extend(_damage(source, pipelines, fast, progress))
         except (OSError, ZipfsError) as error:
