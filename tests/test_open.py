@@ -98,6 +98,13 @@ def test_errors(pair, tmp_path):
             file.seek(offset, whence)
     with pytest.raises(ValueError):
         file.seek(0, 7)
+    with pytest.raises(TypeError):
+        file.seek(1.5)
+    with pytest.raises(OSError):
+        file.seek(1 << 63)
+    assert file.tell() == 0
+    with pytest.raises(io.UnsupportedOperation, match="reading only"):
+        file.write(b"x")
     file.close()
     for use in (file.read, file.tell, lambda: file.pread(1, 0), lambda: file.size):
         with pytest.raises(ValueError, match="closed"):
@@ -107,7 +114,12 @@ def test_errors(pair, tmp_path):
     (tmp_path / "torn.zipfs").write_bytes(path.read_bytes()[:1000])
     with pytest.raises(zipfs.FormatError, match="torn.zipfs") as caught:
         zipfs.open(tmp_path / "torn.zipfs")
-    assert caught.value.status == "TRUNCATED"
+    assert caught.value.status == "TRUNCATED" and "damaged container" in str(caught.value)
+    newer = bytearray(path.read_bytes())
+    newer[8] += 1
+    (tmp_path / "newer.zipfs").write_bytes(newer)
+    with pytest.raises(zipfs.FormatError, match=r"newer.zipfs: needs a newer zipfs: container \(BAD_VERSION\)"):
+        zipfs.open(tmp_path / "newer.zipfs")
 
 
 def test_no_descriptor_is_leaked(pair, tmp_path):

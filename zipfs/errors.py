@@ -21,6 +21,8 @@ from zipfs import _native
 from zipfs.names import show
 
 DAMAGE_EXIT_CODE = 4
+NEWER = {"BAD_VERSION", "UNKNOWN_FEATURE", "UNKNOWN_LAYOUT", "UNKNOWN_CODING"}
+"""Rules that containers of a later version of the format break, and damage as good as never."""
 
 
 class ZipfsError(Exception):
@@ -98,7 +100,8 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
     except ZipfsError:
         raise
     except _native.FormatError as error:
-        raise FormatError(error.status, str(error.args[-1]), path) from None
+        what = "needs a newer zipfs:" if error.status in NEWER else "damaged"
+        raise FormatError(error.status, f"{what} {error.args[-1]}", path) from None
     except OSError as error:
         if error.filename is None:
             error.filename = os.fspath(path)

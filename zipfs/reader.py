@@ -3,6 +3,7 @@
 import errno
 import functools
 import io
+import operator
 import os
 
 from zipfs import _native
@@ -71,10 +72,11 @@ class ZipfsFile(io.RawIOBase):
         bases = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}
         if whence not in bases:
             raise ValueError(f"whence must be 0, 1 or 2, not {whence}")
-        if bases[whence] + offset < 0:
+        position = bases[whence] + operator.index(offset)
+        if not 0 <= position < 1 << 63:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
-        self._position = bases[whence] + offset
-        return self._position
+        self._position = position
+        return position
 
     def tell(self) -> int:
         self._open_file()
@@ -85,6 +87,9 @@ class ZipfsFile(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
+
+    def write(self, data) -> int:
+        raise io.UnsupportedOperation("write: the file is open for reading only")
 
     def close(self) -> None:
         if not self.closed and hasattr(self, "_file"):
