@@ -2,6 +2,8 @@
 
 import io
 import os
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -132,3 +134,31 @@ def test_no_descriptor_is_leaked(pair, tmp_path):
         with pytest.raises(zipfs.FormatError):
             zipfs.open(tmp_path / "torn.zipfs")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_forked_process_reads_what_it_opens_while_the_parent_reads(pair):
+    plain, path = pair
+    file = zipfs.open(path)
+    stop = threading.Event()
+
+    def read():
+        while not stop.is_set():
+            file.pread(len(plain), 0)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(read), pool.submit(read)
+        for _ in range(20):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)
+                same = False
+                try:
+                    with zipfs.open(path) as own:
+                        same = own.pread(len(plain), 0) == plain
+                finally:
+                    os._exit(0 if same else 1)
+            status = os.waitpid(pid, 0)[1]
+            if status:
+                break
+        stop.set()
+    assert status == 0
