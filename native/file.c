@@ -100,7 +100,9 @@ void zipfs_file_unref(struct zipfs_file *file) {
     if (file->damage.num_repeats > 0)
         zipfs_logf("%s: %" PRIu64 " more reads of damaged chunks failed", file->name, file->damage.num_repeats);
     if (file->reader) {
+        zipfs_reading_begin();
         zipfs_cache_drop_file(file->cache, file->id);
+        zipfs_reading_end();
         zipfs_reader_free(file->reader);
     } else {
         close(file->fd);
@@ -429,7 +431,9 @@ ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64
     if (size > SSIZE_MAX || offset > INT64_MAX)
         return -EINVAL;
     atomic_fetch_add_explicit(&file->num_reads, 1, memory_order_relaxed);
+    zipfs_reading_begin();
     ssize_t got = file->reader ? read_container(file, dst, size, offset) : pread_full(file->fd, dst, size, offset);
+    zipfs_reading_end();
     ZIPFS_COUNT(file->counters->reads, 1);
     if (got < 0) {
         ZIPFS_COUNT(file->counters->errors, 1);

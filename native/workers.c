@@ -23,13 +23,24 @@ struct zipfs_workers {
     struct zipfs_workers *next; /* in `all` */
 };
 
-/* ---- forks: a program may fork between two reads (data loaders do) while a worker is just on its way to sleep ---- */
+/* ---- forks: a program may fork (data loaders do) while threads read and workers are on their way to sleep ---- */
 
+/* Held by readers; a fork comes before those who have not begun, or it might never come. */
+static pthread_rwlock_t reading = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct zipfs_workers *all;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
+void zipfs_reading_begin(void) {
+    pthread_rwlock_rdlock(&reading);
+}
+
+void zipfs_reading_end(void) {
+    pthread_rwlock_unlock(&reading);
+}
+
 static void before_fork(void) {
+    pthread_rwlock_wrlock(&reading); /* first: who reads needs the other locks to come to an end */
     pthread_mutex_lock(&all_lock);
     for (struct zipfs_workers *workers = all; workers; workers = workers->next)
         pthread_mutex_lock(&workers->lock);
@@ -39,9 +50,11 @@ static void after_fork_in_parent(void) {
     for (struct zipfs_workers *workers = all; workers; workers = workers->next)
         pthread_mutex_unlock(&workers->lock);
     pthread_mutex_unlock(&all_lock);
+    pthread_rwlock_unlock(&reading);
 }
 
-/* The child has none of the threads; a condition that they wait for cannot be used any more. */
+/* The child has none of the threads; a condition that they wait for cannot be used any more, nor a lock that knows its
+ * owner by a thread's number. */
 static void after_fork_in_child(void) {
     for (struct zipfs_workers *workers = all; workers; workers = workers->next) {
         workers->num_threads = 0;
@@ -50,6 +63,7 @@ static void after_fork_in_child(void) {
         pthread_mutex_init(&workers->lock, NULL);
     }
     pthread_mutex_init(&all_lock, NULL);
+    reading = (pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 }
 
 static void prepare_for_forks(void) {

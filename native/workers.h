@@ -17,4 +17,9 @@ void zipfs_workers_free(struct zipfs_workers *workers); /* nothing runs; NULL is
 void zipfs_workers_run(struct zipfs_workers *workers, size_t num_parts, void (*part)(void *context, size_t index),
                        void *context);
 
+/* A fork waits until no thread is between these two, so that the child finds all locks free and no chunk half decoded.
+ * Never nested; for those who hold a zipfs_workers, and with it the handlers of forks. */
+void zipfs_reading_begin(void);
+void zipfs_reading_end(void);
+
 #endif

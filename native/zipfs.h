@@ -200,7 +200,7 @@ ZIPFS_API void zipfs_log_to_fd(int fd);
 ZIPFS_API void zipfs_log(const char *line);
 
 /* One version of one file of the source: a container (decoded) or any other file (passed through). Any number of
- * threads may read at once. Reference counted. */
+ * threads may read at once, and a forked child may read on: a fork waits for the reads under way. Reference counted. */
 struct zipfs_file;
 /* Opens a container (ZIPFS_FORMAT errors as zipfs_reader_open) or, with plain set, a file that is passed through.
  * Takes ownership of fd on success. `name` is copied, for log lines. The count starts at 1. */

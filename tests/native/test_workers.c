@@ -86,6 +86,81 @@ static void test_fork(void) {
 #endif
 }
 
+struct shared_file {
+    struct zipfs_file *file;
+    const struct sample *sample;
+    uint64_t seed;
+    _Atomic bool *stop;
+};
+
+/* One read of up to 3 MiB: parts of chunks, whole chunks, and on workers. */
+static void read_somewhere(const struct shared_file *shared, uint64_t *state, uint8_t *dst) {
+    size_t offset = random_below(state, shared->sample->plain_size - (3 << 20));
+    size_t size = random_below(state, random_below(state, 2) ? 3 << 20 : 100000);
+    CHECK_EQUAL(zipfs_file_pread(shared->file, dst, size, offset), size);
+    CHECK(memcmp(dst, shared->sample->plain + offset, size) == 0);
+}
+
+static void *read_until_stopped(void *context) {
+    struct shared_file *shared = context;
+    uint8_t *dst = malloc(3 << 20);
+    CHECK(dst);
+    while (!*shared->stop)
+        read_somewhere(shared, &shared->seed, dst);
+    free(dst);
+    return NULL;
+}
+
+static void read_in_child(struct shared_file *shared) {
+    static uint8_t dst[3 << 20];
+    alarm(60);
+    for (int i = 0; i < 20; i++)
+        read_somewhere(shared, &shared->seed, dst);
+    zipfs_file_unref(shared->file);
+    _exit(0);
+}
+
+static void fork_and_read(struct shared_file *shared) {
+    int status;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0)
+        read_in_child(shared);
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK_EQUAL(status, 0);
+}
+
+/* A child of a process whose threads read at that time reads on: no lock is taken, no chunk is anybody's.
+ * (ThreadSanitizer does not support that.) */
+static void test_fork_while_others_read(void) {
+#ifndef __SANITIZE_THREAD__
+    enum { NUM_READERS = 3, NUM_FORKS = 15 };
+    struct sample sample;
+    struct zipfs_cache *cache;
+    _Atomic bool stop = false;
+    pthread_t threads[NUM_READERS];
+    struct shared_file shared[NUM_READERS + 1] = {{.sample = &sample, .stop = &stop}};
+    sample_make(&sample, (6 << 20) + 4321, 18, 4);
+    CHECK_EQUAL(zipfs_cache_create(1 << 20, 2, &cache), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_file_open(cache, sample_fd(sample.bytes, sample.size), "s", false, &shared[0].file), ZIPFS_OK);
+    zipfs_cache_free(cache);
+    for (int i = 0; i < NUM_READERS; i++) {
+        shared[i + 1] = shared[0];
+        shared[i + 1].seed = i + 1;
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, read_until_stopped, &shared[i + 1]), 0);
+    }
+    for (int i = 0; i < NUM_FORKS; i++) {
+        usleep(3000);
+        fork_and_read(&shared[0]);
+    }
+    stop = true;
+    for (int i = 0; i < NUM_READERS; i++)
+        pthread_join(threads[i], NULL);
+    zipfs_file_unref(shared[0].file);
+    sample_free(&sample);
+#endif
+}
+
 static void test_damage_in_a_large_read(struct sample *sample, struct zipfs_cache *cache, uint8_t *dst) {
     struct zipfs_file *file;
     int log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -132,6 +207,7 @@ int main(void) {
     test_parts(3);
     test_parts_run_at_once();
     test_fork();
+    test_fork_while_others_read();
     test_large_reads(16);
     test_large_reads(18);
     test_large_reads(22);
