@@ -272,13 +272,29 @@ def test_a_missing_library_is_said_with_the_remedy(monkeypatch):
         fusepy.load(None)
 
 
+def test_a_missing_binding_leaves_the_next_its_library(monkeypatch):
+    """mfusepy would take libfuse 3, which fusepy cannot."""
+    libraries = {(3, 2): ("libfuse3.so.3", 3), (2,): ("libfuse.so.2", 2)}
+    monkeypatch.delenv("FUSE_LIBRARY_PATH", raising=False)
+    monkeypatch.setattr(
+        fusepy, "find_library", lambda wanted: (None, 0) if "FUSE_LIBRARY_PATH" in os.environ else libraries[wanted]
+    )
+    monkeypatch.setitem(sys.modules, "mfusepy", None)
+    monkeypatch.setitem(sys.modules, "fuse", sys)
+    assert fusepy.load(None) == (sys, 2)
+    os.environ.pop("FUSE_LIBRARY_PATH")
+
+
 def test_a_failing_start_leaves_nothing_behind(tmp_path, weights, monkeypatch):
     monkeypatch.setenv("FUSE_LIBRARY_PATH", "libfuse-that-is-not.so")
     (tmp_path / "mnt").mkdir()
-    with pytest.raises(MountError, match="libfuse is missing"):
+    with pytest.raises(MountError, match="FUSE_LIBRARY_PATH=libfuse-that-is-not.so is no libfuse 3 or 2 for mfusepy"):
         start(weights, tmp_path / "mnt")
     with pytest.raises(UsageError, match="driver 'other': unknown; known are mfusepy, fusepy"):
         start(weights, tmp_path / "mnt", driver="other")
+    for numbers in ({"jobs": 0}, {"jobs": 1025}, {"cache_size": -1}, {"cache_size": 1 << 63}):
+        with pytest.raises(UsageError, match="must be"):
+            start(weights, tmp_path / "mnt", **numbers)
 
 
 def test_mfusepy_falls_back_to_libfuse_2(tmp_path, weights, monkeypatch):

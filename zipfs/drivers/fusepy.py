@@ -135,16 +135,24 @@ def to_source(path: str) -> bytes:
 def load(driver: str | None) -> tuple[ModuleType, int]:
     """(the binding's module, libfuse's generation). None: the best that is here. MountError when there is none."""
     problems = []
+    wanted = os.environ.get(LIBRARY_VARIABLE)
     for name in [driver] if driver else BINDINGS:
         module, generations = BINDINGS[name]
         path, generation = find_library(generations)
         if path is None:
-            problems.append(f"libfuse is missing: apt install {PACKAGES[generations[0]]}")
+            problems.append(
+                f"{LIBRARY_VARIABLE}={wanted} is no libfuse {' or '.join(map(str, generations))} for {name}; unset it"
+                if wanted
+                else f"libfuse is missing: apt install {PACKAGES[generations[0]]}"
+            )
             continue
         os.environ[LIBRARY_VARIABLE] = path
         try:
             return importlib.import_module(module), generation
         except ImportError:
+            os.environ.pop(LIBRARY_VARIABLE)
+            if wanted:
+                os.environ[LIBRARY_VARIABLE] = wanted
             problems.append(f"the Python package {name} is missing: pip install {name}")
     raise MountError("; ".join(dict.fromkeys(problems)))
 
