@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection
 from zipfs import _native, names
 from zipfs.errors import UsageError, ZipfsError
 from zipfs.folder import Summary, convert_file, mirror
-from zipfs.names import show
+from zipfs.names import HEADER_SIZE, show
 from zipfs.output import Batch, Output, copy_file, discarding
 from zipfs.pipeline import Pipeline
 from zipfs.sampling import sample
 from zipfs.source import Source
-from zipfs.writer import HEADER_SIZE, MIN_SAVING, Sizes, largest_worthwhile, level_number, write_container
+from zipfs.writer import MIN_SAVING, Sizes, largest_worthwhile, level_number, write_container
 
 LARGE = 512 << 20
 """Bytes from which on a sample is worth its time."""

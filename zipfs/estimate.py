@@ -9,10 +9,11 @@ from zipfs.errors import ZipfsError, naming
 from zipfs.folder import regular_files
 from zipfs.index import index_size
 from zipfs.info import ratio, total
+from zipfs.names import HEADER_SIZE
 from zipfs.pipeline import CHUNK_LOG2
 from zipfs.sampling import sample
 from zipfs.source import Source
-from zipfs.writer import HEADER_SIZE, largest_worthwhile, level_number
+from zipfs.writer import largest_worthwhile, level_number
 
 
 def estimate(path: str, level: str = "default") -> tuple[dict[str, Any], list[Exception]]:

@@ -11,6 +11,8 @@ import zlib
 
 SUFFIX = ".zipfs"
 MAGIC = b"\x89ZIPFS\r\n"
+HEADER_SIZE = 256
+"""Bytes of a container's header, docs/format.md section 2."""
 MAX_NAME = 255 - len(SUFFIX)
 """Bytes of the longest name that can take the suffix."""
 

@@ -24,7 +24,6 @@ from cachetools import LRUCache, TTLCache
 from zipfs import _native, names
 
 SUFFIX = os.fsencode(names.SUFFIX)
-HEADER_SIZE = 256
 MAX_HEADERS = 32_768
 """Parsed headers that are kept, about 600 bytes each."""
 MAX_IDLE_FILES = 64
@@ -214,7 +213,7 @@ class Tree:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):  # swapped since it was found
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            container = parse_header(os.pread(fd, HEADER_SIZE, 0), status)
+            container = parse_header(os.pread(fd, names.HEADER_SIZE, 0), status)
         finally:
             os.close(fd)
         with self._lock:

@@ -13,13 +13,12 @@ from zipfs import _native, segments
 from zipfs.errors import UsageError, naming
 from zipfs.index import MAX_ROOT, IndexWriter, index_size, root_size
 from zipfs.layout import detect
-from zipfs.names import show
+from zipfs.names import HEADER_SIZE, show
 from zipfs.output import Output
 from zipfs.pipeline import Pipeline, Slot
 from zipfs.source import Source
 
 LEVELS = {"fast": 0, "default": 1, "max": 2}
-HEADER_SIZE = 256
 MAX_PLAIN_SIZE = 1 << 50
 MIN_SAVING = 0.02
 """A file that shrinks by less is not worth a container."""
