@@ -26,8 +26,8 @@ class ZipfsFile(io.RawIOBase):
     """A seekable binary file, read-only, of the bytes of the plain file.
 
     read(), readinto() and seek() share one position, so one thread at a time may use them; pread() has none and any
-    number of threads may call it. A forked process opens its files anew. Damage is a CorruptError that names chunk and
-    plain byte range; other ranges stay readable.
+    number of threads may call it, in forked processes too. Damage is a CorruptError that names chunk and plain byte
+    range; other ranges stay readable.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -37,7 +37,7 @@ class ZipfsFile(io.RawIOBase):
             plain = not source.is_container()
             fd = os.dup(source.fd)
             try:
-                self._file = _native.File(_shared_cache(os.getpid()), fd, os.fsencode(self.name), plain)
+                self._file = _native.File(_shared_cache(), fd, os.fsencode(self.name), plain)
             except BaseException:
                 os.close(fd)
                 raise
@@ -121,6 +121,5 @@ def _find_damage(path: str, start: int, end: int) -> CorruptError | None:
 
 
 @functools.cache
-def _shared_cache(pid: int) -> _native.Cache:
-    """The cache of a process. A forked one has its own: threads of its parent may hold the locks of the other."""
+def _shared_cache() -> _native.Cache:
     return _native.Cache(CACHE_SIZE)
