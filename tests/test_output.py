@@ -101,3 +101,17 @@ def test_an_interrupt_right_after_the_file_is_made(src, tmp_path, monkeypatch, t
     with pytest.raises(KeyboardInterrupt):
         zipfs.compress(src / "a", dst / target)
     assert os.listdir(dst) == []
+
+
+def test_folders_are_never_replaced(src, tmp_path):
+    os.symlink("a", src / "link")
+    dst = tmp_path / "dst"
+    for name in ("a.zipfs", "b", "link"):
+        (dst / name).mkdir(parents=True)
+    with pytest.raises(FailuresError) as caught:
+        zipfs.compress(src, dst, force=True)
+    told = sorted(str(error) for error in caught.value.failures)
+    assert told == [
+        f"{dst / name}: is a folder, which nothing replaces; move it away" for name in ("a.zipfs", "b", "link")
+    ]
+    assert sorted(os.listdir(dst)) == ["a.zipfs", "b", "c.zipfs", "link"]

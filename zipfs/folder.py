@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, Protocol
 
 from zipfs import names
 from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsError, naming
+from zipfs.leftovers import remove_leftovers
 from zipfs.names import show
-from zipfs.output import Batch, remove_leftovers
+from zipfs.output import Batch, refuse_existing
 
 
 class Summary(NamedTuple):
@@ -195,8 +196,7 @@ class _Mirror:
     def _symlink(self, entry: os.DirEntry, target: str) -> None:
         status = entry.stat(follow_symlinks=False)
         temporary = os.path.join(os.path.dirname(target), names.temporary_name(entry.name))
-        if not self.converter.force and os.path.lexists(target):
-            raise OutputExistsError(f"{show(target)}: exists already; --force replaces it")
+        refuse_existing(target, self.converter.force)
         try:
             os.symlink(os.readlink(entry.path), temporary)
             os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)

@@ -10,10 +10,11 @@ import fcntl
 import functools
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from zipfs import names
 from zipfs.errors import OutputExistsError, ZipfsError, naming
+from zipfs.leftovers import remove_leftover
 from zipfs.names import show
 from zipfs.source import Source
 
@@ -55,9 +56,8 @@ class Output:
 
     def check_free(self) -> None:
         """OutputExistsError when a name is taken and not to be replaced."""
-        for path in (self.path, self.other):
-            if path is not None and not self.force and os.path.lexists(path):
-                raise OutputExistsError(f"{show(path)}: exists already; --force replaces it")
+        for path in filter(None, (self.path, self.other)):
+            refuse_existing(path, self.force)
 
     def write(self, buffer: memoryview | bytes, offset: int) -> None:
         view = memoryview(buffer)
@@ -102,6 +102,18 @@ class Output:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def refuse_existing(path: str, force: bool) -> None:
+    """OutputExistsError when something is at `path`, with force when it is a folder."""
+    try:
+        kind = stat.S_IFMT(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if kind == stat.S_IFDIR:
+        raise OutputExistsError(f"{show(path)}: is a folder, which nothing replaces; move it away")
+    if not force:
+        raise OutputExistsError(f"{show(path)}: exists already; --force replaces it")
 
 
 class Batch:
@@ -197,45 +209,6 @@ def copy_file(source: Source, output: Output, progress: Callable[[int], None]) -
     output.copy_attributes(source.stat)
 
 
-def remove_leftover(path: str) -> bool:
-    """Removes the temporary file `path` of a run that was killed.
-
-    Returns whether it did. One that a live process writes stays.
-    """
-    owner = names.temporary_owner(os.path.basename(path))
-    if owner is None or (owner != os.getpid() and _is_alive(owner)):
-        return False
-    if os.path.islink(path):
-        os.unlink(path)
-        return True
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return False
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-
-
-def remove_leftovers(directory: str, outputs: Collection[str] = ()) -> None:
-    """Removes the temporary files of killed runs from a folder, where it may be listed.
-
-    outputs: names that are about to be made there; only what would have become one of them goes (none: all).
-    """
-    beginnings = {names.temporary_name(name).rsplit(".", 2)[0] for name in outputs}
-    with contextlib.suppress(OSError), os.scandir(directory) as scan:
-        for entry in scan:
-            if not outputs or entry.name.rsplit(".", 2)[0] in beginnings:
-                remove_leftover(entry.path)
-
-
 def sync_directories(paths: Iterable[str]) -> list[Exception]:
     """Puts the names in these folders on disk; returns the failures."""
     failures: list[Exception] = []
@@ -287,13 +260,3 @@ def _create(temporary: str, path: str) -> int:
 @functools.cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
