@@ -18,20 +18,27 @@ static bool has_avx512(void) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
            __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("bmi2");
 }
+
+static bool has_avx2(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+}
 #endif
 
-size_t zipfs_kernels_usable(const struct zipfs_kernels *usable_ret[2]) {
+size_t zipfs_kernels_usable(const struct zipfs_kernels *usable_ret[ZIPFS_MAX_KERNELS]) {
     size_t count = 0;
 #ifdef __x86_64__
     if (has_avx512())
         usable_ret[count++] = &zipfs_kernels_avx512;
+    if (has_avx2())
+        usable_ret[count++] = &zipfs_kernels_avx2;
 #endif
     usable_ret[count++] = &zipfs_kernels_scalar;
     return count;
 }
 
 static void choose(void) {
-    const struct zipfs_kernels *usable[2];
+    const struct zipfs_kernels *usable[ZIPFS_MAX_KERNELS];
     size_t count = zipfs_kernels_usable(usable);
     const char *demand = getenv("ZIPFS_KERNEL");
     if (!demand || !*demand) {

@@ -38,13 +38,22 @@ struct zipfs_kernels {
 
 extern const struct zipfs_kernels zipfs_kernels_scalar;
 #ifdef __x86_64__
+extern const struct zipfs_kernels zipfs_kernels_avx2;   /* AVX2, POPCNT */
 extern const struct zipfs_kernels zipfs_kernels_avx512; /* F, BW, VL, VBMI, VBMI2 */
 #endif
 
 /* Loops that tables share. */
 uint64_t zipfs_hash_scalar(const uint8_t *src, size_t src_size, uint64_t seed);
+uint64_t zipfs_hash_avx2(const uint8_t *src, size_t src_size, uint64_t seed);
 uint64_t zipfs_hash_avx512(const uint8_t *src, size_t src_size, uint64_t seed);
 void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]);
+void zipfs_histogram_avx2(const uint8_t *values, size_t n, uint32_t count_ret[256]);
+bool zipfs_rans_decode_avx2(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
+void zipfs_rans_encode_avx2(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);
+bool zipfs_rans_merge_bf16_avx2(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                                size_t n);
+bool zipfs_rans_merge_f32_avx2(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                               size_t n);
 bool zipfs_rans_decode_avx512(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
 void zipfs_rans_encode_avx512(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);
 bool zipfs_rans_merge_bf16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,

@@ -220,9 +220,11 @@ def spoil_states(count: int) -> None:
 # ---- tests -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["scalar", "avx512"])
+@pytest.fixture(params=["scalar", "avx2", "avx512"])
 def kernel(request) -> str:
     flags = pathlib.Path("/proc/cpuinfo").read_text()
+    if request.param == "avx2" and not ("avx2" in flags and "popcnt" in flags):
+        pytest.skip("this CPU has no AVX2")
     if request.param == "avx512" and not ("avx512_vbmi2" in flags and "avx512bw" in flags):
         pytest.skip("this CPU has no AVX-512 VBMI2")
     return request.param

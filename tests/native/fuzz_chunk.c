@@ -18,7 +18,7 @@ struct payload {
 
 static struct payload payloads[NUM_PAYLOADS];
 static struct zipfs_codec *codec;
-static const struct zipfs_kernels *usable[2];
+static const struct zipfs_kernels *usable[ZIPFS_MAX_KERNELS];
 static size_t num_usable;
 static struct guarded src_memory, dst_memory;
 

@@ -13,7 +13,7 @@ enum { CHUNK_LOG2 = 16, CHUNK = 1 << CHUNK_LOG2 };
 
 static uint64_t seed;
 static struct zipfs_codec *codec;
-static const struct zipfs_kernels *usable[2];
+static const struct zipfs_kernels *usable[ZIPFS_MAX_KERNELS];
 static size_t num_usable;
 static struct guarded src_memory, dst_memory, payload_memory;
 
@@ -85,7 +85,7 @@ static void decode(const struct encoded *encoded, uint64_t number, const uint8_t
 /* Encodes plain on every kernel, demands one payload, and decodes it on every kernel. Returns its size. */
 static size_t round_trip(const uint8_t *plain, size_t size, uint64_t number, enum zipfs_level level,
                          const struct zipfs_segment *segments, size_t num_segments) {
-    static struct encoded encoded[2];
+    static struct encoded encoded[ZIPFS_MAX_KERNELS];
     for (size_t k = 0; k < num_usable; k++) {
         bool upper = (size + k) % 2;
         uint8_t *src = guarded_at(&src_memory, size, upper);
@@ -196,6 +196,45 @@ static void test_arguments(void) {
                 ZIPFS_BAD_ARGUMENT);
 }
 
+/* Planes of few values, of more and more rare ones, and of a kind that changes half-way. */
+static void test_histogram(void) {
+    static uint8_t values[40000];
+    static const size_t lengths[] = {16383, 16384, 20479, 20480, 40000};
+    uint64_t state = seed + 4;
+    for (unsigned rare = 0; rare <= 8; rare++) {
+        for (size_t i = 0; i < sizeof values; i++) {
+            unsigned common = (unsigned)__builtin_ctzll(random_u64(&state) | 1 << 20) * (rare % 3);
+            bool is_rare = random_below(&state, 1000) < (i < 25000 ? rare * rare : 300);
+            values[i] = (uint8_t)(is_rare ? random_u64(&state) : 110 + common);
+        }
+        for (size_t k = 0; k < num_usable; k++)
+            for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
+                uint32_t count[256], expected[256] = {0};
+                for (size_t i = 0; i < lengths[l]; i++)
+                    expected[values[i]]++;
+                usable[k]->histogram(values, lengths[l], count);
+                CHECK(!memcmp(count, expected, sizeof count));
+            }
+    }
+}
+
+/* Packed bits that begin or end where memory does. */
+static void test_packed_at_edges(void) {
+    static uint8_t values[300];
+    uint64_t state = seed + 5;
+    for (size_t k = 0; k < num_usable; k++)
+        for (size_t n = 1; n < sizeof values; n++)
+            for (unsigned bits = 1; bits <= 6; bits++) {
+                for (size_t i = 0; i < n; i++)
+                    values[i] = (uint8_t)(random_u64(&state) & ((1u << bits) - 1));
+                uint8_t *packed = guarded_at(&payload_memory, (n * bits + 7) / 8, true);
+                uint8_t *unpacked = guarded_at(&dst_memory, n, true);
+                usable[k]->pack(values, bits, packed, n);
+                usable[k]->unpack(packed, bits, unpacked, n);
+                CHECK(!memcmp(unpacked, values, n));
+            }
+}
+
 /* Every loop of a kernel against the portable one, at lengths around its vectors. */
 static void test_loops(void) {
     static uint8_t values[1000], packed[2][1000], out[2][8000], planes[2][ZIPFS_MAX_FIELDS][1000];
@@ -303,6 +342,8 @@ int main(void) {
     guarded_make(&dst_memory, CHUNK);
     guarded_make(&payload_memory, CHUNK);
     test_fields();
+    test_histogram();
+    test_packed_at_edges();
     test_loops();
     test_arguments();
     test_ratio();

@@ -11,7 +11,7 @@
 enum { CHUNK_LOG2 = 16, PLAIN = 262, EXAMPLE = 296, PAYLOAD = 16 + EXAMPLE };
 
 static struct zipfs_codec *codec;
-static const struct zipfs_kernels *usable[2];
+static const struct zipfs_kernels *usable[ZIPFS_MAX_KERNELS];
 static size_t num_usable;
 static struct guarded payload_memory, dst_memory;
 
@@ -186,7 +186,7 @@ static void test_cut_and_flipped(void) {
     for (size_t size = 1; size < SIZE; size++)
         EXPECT(base, size, TOTAL, ZIPFS_BAD_RUNS);
     for (size_t bit = 0; bit < 8 * SIZE; bit++) {
-        enum zipfs_status status[2];
+        enum zipfs_status status[ZIPFS_MAX_KERNELS];
         memcpy(payload, base, SIZE);
         payload[bit / 8] ^= (uint8_t)(1 << bit % 8);
         for (size_t k = 0; k < num_usable; k++)

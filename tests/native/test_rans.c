@@ -10,7 +10,7 @@
 
 enum { MAX_N = 400, PLANE = 4096, MAX_WIDTH = 4, NUM_STYLES = 5 };
 
-static const struct zipfs_kernels *usable[2];
+static const struct zipfs_kernels *usable[ZIPFS_MAX_KERNELS];
 static size_t num_usable;
 static struct guarded values_memory, coded_memory, escapes_memory, plane_memory, dst_memory, rest_memory[3];
 
@@ -30,19 +30,15 @@ static void fill(uint8_t *values, size_t n, unsigned style, uint64_t *state) {
     values[n - 1] = 251;
 }
 
-/* Encodes values, which are not all equal, into a plane. Returns its size. */
-static size_t encode(const struct zipfs_kernels *kernels, const uint8_t *values, size_t n, unsigned num_lanes,
-                     uint8_t *plane) {
-    uint32_t count[256];
-    struct zipfs_rans_table table;
+/* Encodes values into a plane with a table that has symbols for them. Returns its size. */
+static size_t encode_with(const struct zipfs_rans_table *table, const struct zipfs_kernels *kernels,
+                          const uint8_t *values, size_t n, unsigned num_lanes, uint8_t *plane) {
     struct zipfs_rans_encoder encoder;
     uint8_t *src = guarded_at(&values_memory, n, true);
     memcpy(src, values, n);
-    kernels->histogram(src, n, count);
-    zipfs_rans_choose(count, n, num_lanes, &table);
-    zipfs_rans_encoder_init(&encoder, &table, num_lanes);
-    uint8_t *coded_end = guarded_at(&coded_memory, n + ZIPFS_RANS_MAX_LANES, true) + n + ZIPFS_RANS_MAX_LANES;
-    uint8_t *escapes_end = guarded_at(&escapes_memory, n, true) + n;
+    zipfs_rans_encoder_init(&encoder, table, num_lanes);
+    uint8_t *coded_end = guarded_at(&coded_memory, n + ZIPFS_RANS_MAX_LANES, n / 2 % 2) + n + ZIPFS_RANS_MAX_LANES;
+    uint8_t *escapes_end = guarded_at(&escapes_memory, n, n / 2 % 2) + n;
     encoder.coded = coded_end;
     encoder.escapes = escapes_end;
     kernels->rans_encode(&encoder, src, n);
@@ -52,6 +48,16 @@ static size_t encode(const struct zipfs_kernels *kernels, const uint8_t *values,
     memcpy(plane + size, encoder.coded, coded_size);
     memcpy(plane + size + coded_size, encoder.escapes, num_escapes);
     return size + coded_size + num_escapes;
+}
+
+/* Encodes values, which are not all equal, into a plane. Returns its size. */
+static size_t encode(const struct zipfs_kernels *kernels, const uint8_t *values, size_t n, unsigned num_lanes,
+                     uint8_t *plane) {
+    uint32_t count[256];
+    struct zipfs_rans_table table;
+    kernels->histogram(values, n, count);
+    zipfs_rans_choose(count, n, num_lanes, &table);
+    return encode_with(&table, kernels, values, n, num_lanes, plane);
 }
 
 /* Where a stream that is decoded in two calls is cut: a multiple of 128. */
@@ -98,7 +104,7 @@ static void check_merge(const struct zipfs_kernels *kernels, uint32_t layout, co
 }
 
 static void check(const uint8_t *values, size_t n, unsigned num_lanes) {
-    static uint8_t planes[2][PLANE];
+    static uint8_t planes[ZIPFS_MAX_KERNELS][PLANE];
     size_t size = 0;
     for (size_t k = 0; k < num_usable; k++) {
         size = encode(usable[k], values, n, num_lanes, planes[k]);
@@ -113,6 +119,19 @@ static void check(const uint8_t *values, size_t n, unsigned num_lanes) {
                 if (usable[k]->rans_merge[layout])
                     check_merge(usable[k], layout, src, size, values, n, upper);
         }
+}
+
+/* Tables that no writer chooses: every value costs a byte of one stream, so that the encoder uses all its room. */
+static void check_full_streams(size_t n, unsigned num_lanes, bool escaped) {
+    static uint8_t planes[ZIPFS_MAX_KERNELS][PLANE], values[MAX_N];
+    const struct zipfs_rans_table table = {
+        .num_symbols = 2, .has_escape = escaped, .freq = {1, 255}, .start = {0, 1}, .value = {7, escaped ? 0 : 8}};
+    memset(values, escaped ? 9 : 7, n);
+    for (size_t k = 0; k < num_usable; k++) {
+        size_t size = encode_with(&table, usable[k], values, n, num_lanes, planes[k]);
+        CHECK(!memcmp(planes[k], planes[0], size));
+        check_values(usable[k], planes[0], size, values, n, true);
+    }
 }
 
 int main(void) {
@@ -134,5 +153,8 @@ int main(void) {
                 fill(values, n, style, &state);
                 check(values, n, num_lanes);
             }
+    for (size_t n = 1; n < MAX_N; n++)
+        for (unsigned choice = 0; choice < 4; choice++)
+            check_full_streams(n, choice & 1 ? 64 : 128, choice & 2);
     return 0;
 }
