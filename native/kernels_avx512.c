@@ -361,7 +361,7 @@ SPLIT(split_i64, ZIPFS_I64, 8, 8, split_integers_64(src + 8 * i, planes, i, 8))
 const struct zipfs_kernels zipfs_kernels_avx512 = {
     .name = "avx512",
     .hash = zipfs_hash_avx512,
-    .histogram = zipfs_histogram_scalar,
+    .histogram = zipfs_histogram_avx2,
     .unpack = unpack,
     .pack = pack,
     .rans_decode = zipfs_rans_decode_avx512,
