@@ -27,18 +27,42 @@ def test_closed_streams(tmp_path, closed):
     assert shell('"$@"', "verify", tmp_path / "x.zipfs").returncode == 0
 
 
+def start(folder, number: int, action: signal.Handlers) -> subprocess.Popen:
+    """A compress that has begun and would take hours, with `action` for the signal `number` from its birth."""
+    with open(folder / "sparse", "wb") as file:
+        file.truncate(1 << 40)
+    command = [*ZIPFS, "compress", folder / "sparse", folder / "x.zipfs"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(number, action)
+    )
+    while not any(map(names.temporary_owner, os.listdir(folder))):
+        assert process.poll() is None
+    return process
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_leave_nothing(tmp_path, number):
-    with open(tmp_path / "sparse", "wb") as file:
-        file.truncate(1 << 40)
-    command = [*ZIPFS, "compress", tmp_path / "sparse", tmp_path / "x.zipfs"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not any(map(names.temporary_owner, os.listdir(tmp_path))):
-            assert process.poll() is None
+    process = start(tmp_path, number, signal.SIG_DFL)
+    try:
         process.send_signal(number)
         assert process.wait(timeout=20) == 128 + number
         assert process.stderr.read() == ""
+    finally:
+        process.kill()
+        process.communicate()
     assert os.listdir(tmp_path) == ["sparse"]
+
+
+def test_nohup_holds(tmp_path):
+    """Who starts a command with SIGHUP ignored wants it to go on."""
+    process = start(tmp_path, signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_kernel_that_cannot_be_had(tmp_path):
