@@ -2,10 +2,16 @@
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# A runner in the background or under nohup is born with these ignored, and all that it starts would ignore them too.
+for _number, _action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _action)
 
 
 @pytest.fixture
