@@ -104,7 +104,8 @@ def sealed_table(table: bytes, table_size: int | None = None, frame: bytes | Non
 
 HEADER_FIELDS = {
     "magic": (0, "8s"), "version": (8, "H"), "header_size": (10, "H"), "flags": (12, "I"),
-    "required_features": (16, "Q"), "optional_features": (24, "Q"), "plain_size": (32, "Q"), "container_size": (40, "Q"),
+    "required_features": (16, "Q"), "optional_features": (24, "Q"), "plain_size": (32, "Q"),
+    "container_size": (40, "Q"),
     "chunk_log2": (48, "B"), "level": (49, "B"), "num_sections": (50, "H"), "zstd_version": (52, "I"),
     "reserved": (56, "Q"), "sha256": (64, "32s"), "reserved2": (240, "Q"),
     "checksum": (248, "Q"),

@@ -1,4 +1,4 @@
-"""The C codec through zipfs._native: round trips on every kernel, sizes, the reference decoder, and the statistical guess."""
+"""The C codec through zipfs._native: round trips on every kernel, sizes, reference decoder, statistical guess."""
 
 import os
 import struct
@@ -16,10 +16,11 @@ from zipfs import _native
 
 CHUNK_LOG2 = 18
 CHUNK = 1 << CHUNK_LOG2
-LAYOUTS = {"BYTES": 1, "BF16": 2, "F16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "I32": 4, "I64": 8}
+LAYOUTS = {"BYTES": 1, "BF16": 2, "F16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
+LAYOUTS |= {"I16": 2, "I32": 4, "I64": 8}
 FAST, DEFAULT, MAX = range(3)
 
-# What a child process under ZIPFS_KERNEL does: encodes stdin as one segment, decodes it, and prints a hash of all entries.
+# What a child under ZIPFS_KERNEL does: encodes stdin as one segment, decodes it, and prints a hash of all entries.
 CHILD = """
 import sys
 from zipfs import _native
@@ -30,7 +31,8 @@ codec, dst = _native.Codec(18), bytearray(len(plain))
 entries = codec.encode(plain, 0, struct.pack("<QQII", 0, len(plain), layout, 0), level, dst)
 offset, back = 0, bytearray(len(plain))
 for number, entry in enumerate(entries):
-    codec.decode(bytes(dst[offset : offset + entry[0]]), number, entry, memoryview(back)[number << 18 : (number + 1) << 18])
+    chunk = memoryview(back)[number << 18 : (number + 1) << 18]
+    codec.decode(bytes(dst[offset : offset + entry[0]]), number, entry, chunk)
     offset += entry[0]
 assert back == plain
 print(_native.kernel(), _native.hash(repr(entries).encode()), _native.hash(dst[:offset]))

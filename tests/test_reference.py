@@ -86,7 +86,7 @@ def test_rans_lengths_and_alphabets(n, num_values, num_lanes):
 @pytest.mark.parametrize("n", [1, 63, 65, 127, 129, 4095, 4096, 4097, 4096 + 64, 4096 + 128, 8000])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_rans_and_escapes_in_every_field(layout, n, num_lanes):
-    """Long runs whose fields have more values than a table has symbols: states and escapes live on across whatever pieces
+    """Long runs whose fields have more values than a table has symbols: states and escapes live on across the pieces
     a decoder works in.
     """
     rng = np.random.default_rng([SEED, layout, n])

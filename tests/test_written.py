@@ -21,7 +21,7 @@ LEVELS = range(3)
 
 
 def weights(name: str, size: int, rng: np.random.Generator) -> bytes:
-    """`size` bytes of elements of a layout, as trained weights have them; of the integers small values of both signs."""
+    """`size` bytes of elements of a layout, as trained weights have them; integers are small, of both signs."""
     width = next(layout.width for layout in LAYOUTS.values() if layout.name == name)
     n = size // width + 1
     floats = rng.normal(0, 0.02, n)
