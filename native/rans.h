@@ -47,8 +47,10 @@ static inline size_t zipfs_rans_fixed(unsigned num_lanes) {
     return ZIPFS_RANS_HEADER + 2u * num_lanes;
 }
 
-/* Lanes for elements of `width` bytes. The states of 128 lanes cost 0.1 % of a chunk of F32 and 64 lanes are as fast
- * there, since each value stands for 4 bytes. */
+/* Lanes for elements of `width` bytes: size against speed. The states of 128 lanes cost 0.04 points of F32 in chunks of
+ * 256 KiB, more than its lead over ZipNN. 64 lanes decode F32 at 0.83 and F32 of BF16 at 0.78 of the speed of 128 with
+ * AVX-512, which is bound by latency (10.5 and 15.2 GB/s on Zen 5, medians of 11 pairs, 64 MiB); AVX2 and scalar differ
+ * by 2 % at most. */
 static inline unsigned zipfs_rans_lanes(unsigned width) {
     return width >= 4 ? 64 : 128;
 }
