@@ -29,6 +29,7 @@ DEFAULT_READAHEAD_KB = 2048
 1.51) and mapping 1.07 times (0.94 to 1.18); on busy cores 1.16 to 1.31 and 1.16. 4096 maps slower. A random page fault,
 which reads that much, takes 1.1 ms instead of 0.7.
 """
+MAX_JOBS = 1024
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 5
 ALWAYS_ON = {"ro", "nosuid", "nodev", "default_permissions"}
