@@ -8,8 +8,6 @@
  * that name is unknown, not built or beyond this CPU. Any thread. */
 const struct zipfs_kernels *zipfs_kernels(void);
 
-enum { ZIPFS_MAX_KERNELS = 3 };
-
 /* Every table that this CPU runs, best first; for tests. */
 size_t zipfs_kernels_usable(const struct zipfs_kernels *usable_ret[ZIPFS_MAX_KERNELS]);
 

@@ -88,6 +88,21 @@ static PyObject *py_kernel(PyObject *module, PyObject *unused) {
     return name ? PyUnicode_FromString(name) : zipfs_raise(ZIPFS_BAD_KERNEL, "");
 }
 
+static PyObject *py_kernels(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    struct zipfs_kernel_info infos[ZIPFS_MAX_KERNELS];
+    zipfs_kernel_list(infos);
+    PyObject *list = PyList_New(ZIPFS_MAX_KERNELS);
+    for (size_t i = 0; list && i < ZIPFS_MAX_KERNELS; i++) {
+        PyObject *tuple = Py_BuildValue("sNz", infos[i].name, PyBool_FromLong(infos[i].built), infos[i].lacks);
+        if (!tuple)
+            Py_CLEAR(list);
+        else
+            PyList_SetItem(list, i, tuple);
+    }
+    return list;
+}
+
 static PyObject *py_hash(PyObject *module, PyObject *args, PyObject *kwargs) {
     (void)module;
     static char *names[] = {"data", "seed", NULL};
@@ -154,6 +169,7 @@ static PyObject *py_tune_malloc(PyObject *module, PyObject *unused) {
 
 static PyMethodDef functions[] = {
     {"kernel", py_kernel, METH_NOARGS, "Name of the kernel in use."},
+    {"kernels", py_kernels, METH_NOARGS, "(name, built, lacks) of each kernel, best first."},
     {"hash", (PyCFunction)(void (*)(void))py_hash, METH_VARARGS | METH_KEYWORDS, "XXH3-64."},
     {"fuse_read_address", py_fuse_read_address, METH_VARARGS, "Address of the C read operation for libfuse 2 or 3."},
     {"open_beneath", py_open_beneath, METH_VARARGS, "openat2 beneath dir_fd without symlinks."},

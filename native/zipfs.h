@@ -66,6 +66,18 @@ ZIPFS_API const char *zipfs_status_name(enum zipfs_status status); /* never NULL
  * be met; every codec call then returns ZIPFS_BAD_KERNEL. Any thread. */
 ZIPFS_API const char *zipfs_kernel(void);
 
+enum { ZIPFS_MAX_KERNELS = 3 };
+
+/* One of the kernels that there are. */
+struct zipfs_kernel_info {
+    const char *name;
+    bool built;        /* into this library: false where it is for another kind of CPU */
+    const char *lacks; /* a feature that it needs and this CPU lacks; NULL when it runs here, or is not built */
+};
+
+/* All kernels, best first. Any thread. */
+ZIPFS_API void zipfs_kernel_list(struct zipfs_kernel_info info_ret[ZIPFS_MAX_KERNELS]);
+
 /* ---- the codec: one chunk at a time ------------------------------------------------------------------------------ */
 
 enum zipfs_kind { ZIPFS_KIND_STORED = 0, ZIPFS_KIND_RUNS = 1 };

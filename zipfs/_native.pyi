@@ -18,6 +18,9 @@ class FormatError(Exception):
 def kernel() -> str:
     """Name of the kernel in use; RuntimeError when ZIPFS_KERNEL demands one that cannot be had."""
 
+def kernels() -> list[tuple[str, bool, str | None]]:
+    """(name, built, lacks) of each kernel, best first; lacks: a feature of CPUs that this one lacks for it, or None."""
+
 def hash(data: Buffer, seed: int = 0) -> int:
     """XXH3-64."""
 
