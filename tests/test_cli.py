@@ -17,11 +17,13 @@ import pytest
 from models import safetensors_bytes, weights
 
 import zipfs
-from zipfs import names
+from zipfs import _native, names
 from zipfs.cli import main
+from zipfs.report import describe_kernels
 
 FILE_KEYS = ["path", "plain_size", "stored_size", "ratio", "chunk_size", "num_chunks", "sha256", "segments"]
 SEGMENT_KEYS = ["name", "dtype", "shape", "offset", "plain_size", "stored_size"]
+KERNEL_KEYS = ["name", "built", "lacks", "used"]
 COMMANDS = ["compress", "decompress", "mount", "umount", "verify", "info", "estimate"]
 
 
@@ -118,8 +120,6 @@ def test_verify_names_file_chunk_and_range(model, tmp_path, capsys):
 
 def test_verify_decodes_and_fast_does_not(tmp_path, capsys):
     """A header with another SHA-256 is damage that the stored checksums cannot show."""
-    from zipfs import _native
-
     (tmp_path / "x").write_bytes(b"text " * 10_000)
     zipfs.compress(tmp_path / "x", path := tmp_path / "x.zipfs")
     data = path.read_bytes()
@@ -134,8 +134,6 @@ def test_verify_joins_neighbours(rng, tmp_path, capsys):
     """A damaged index page takes 127 chunks with it: one line, not 127."""
     (tmp_path / "x").write_bytes(rng.bytes(1000) * 35_000)
     zipfs.compress(tmp_path / "x", path := tmp_path / "x.zipfs")
-    from zipfs import _native
-
     with open(path, "rb") as file, _native.Reader(file.fileno()) as reader:
         pages = reader.header["pages_offset"]
     damage(path, pages + 100)
@@ -179,6 +177,45 @@ def test_info_goes_on_without_a_damaged_segment_table(model, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["segments"] == []
     assert main(["info", str(path)]) == 0
     assert str(path) in capsys.readouterr().out
+
+
+def test_info_of_kernels(monkeypatch):
+    monkeypatch.delenv("ZIPFS_KERNEL", raising=False)
+    names_there = [name for name, built, lacks in _native.kernels() if built and not lacks]
+    assert names_there[-1] == "scalar", "the kernel that runs everywhere is the last choice"
+    for demanded in (None, *names_there):
+        done = run("info", "--kernels", "--json", env=os.environ | ({"ZIPFS_KERNEL": demanded} if demanded else {}))
+        facts = json.loads(done.stdout)
+        assert list(facts) == ["machine", "demanded", "used", "kernels"]
+        assert (facts["demanded"], facts["used"]) == (demanded, demanded or names_there[0])
+        assert [list(kernel) for kernel in facts["kernels"]] == [KERNEL_KEYS] * len(facts["kernels"])
+        assert [kernel["name"] for kernel in facts["kernels"] if kernel["used"]] == [facts["used"]]
+    text = run("info", "--kernels", env=os.environ | {"ZIPFS_KERNEL": "scalar"}).stdout
+    assert text.splitlines()[-1] == "scalar   in use, as ZIPFS_KERNEL demands"
+
+
+def test_info_of_a_kernel_that_cannot_be_had():
+    for demanded in ("mmx", "AVX2", *(name for name, built, lacks in _native.kernels() if lacks or not built)):
+        done = run("info", "--kernels", env=os.environ | {"ZIPFS_KERNEL": demanded})
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "ZIPFS_KERNEL demands a kernel that is unknown, not built or beyond this CPU" in done.stderr
+
+
+def test_info_says_why_a_kernel_is_not_used():
+    kernels = [("avx512", True, "avx512vbmi2"), ("avx2", True, None), ("neon", False, None), ("scalar", True, None)]
+    kernels = [{"name": name, "built": built, "lacks": lacks, "used": name == "avx2"} for name, built, lacks in kernels]
+    assert describe_kernels({"machine": "x86_64", "demanded": None, "kernels": kernels}).splitlines() == [
+        "avx512   not for this CPU, which lacks avx512vbmi2",
+        "avx2     in use",
+        "neon     not built for x86_64",
+        "scalar   runs here",
+    ]
+
+
+def test_info_takes_a_path_or_kernels(model, capsys):
+    for arguments in ([], [str(model), "--kernels"]):
+        assert main(["info", *arguments]) == 2
+        assert capsys.readouterr().err == "zipfs: info takes either a PATH or --kernels\n"
 
 
 def test_info_as_text(model, tmp_path, capsys):

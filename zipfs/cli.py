@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 
 import zipfs
-from zipfs.errors import DAMAGE_EXIT_CODE, FailuresError, FormatError, ZipfsError
+from zipfs.errors import DAMAGE_EXIT_CODE, FailuresError, FormatError, UsageError, ZipfsError
 from zipfs.names import show
 from zipfs.process import check_kernel, ending_in_order, prepare_streams
 
@@ -66,6 +66,9 @@ _INFO = """\
 Tells size, stored size, ratio (stored size by plain size), chunks, SHA-256
 and tensors of a container, or the sizes of the files of a folder. Reads
 headers only and writes nothing.
+
+With --kernels instead: the code paths for different CPUs, best first, which
+of them run here, and the one in use. ZIPFS_KERNEL=NAME demands one.
 """
 _ESTIMATE = """\
 Tells what compressing the file or folder would save, from a sample of its
@@ -138,12 +141,14 @@ def _verify(paths: list[str], fast: bool, jobs: int | None) -> int:
     return code
 
 
-def _info(path: str, as_json: bool) -> int:
-    from zipfs.info import info
-    from zipfs.report import describe_info
+def _info(path: str | None, kernels: bool, as_json: bool) -> int:
+    from zipfs import info, report
 
-    facts, failures = info(path)
-    print(json.dumps(facts, indent=2) if as_json else describe_info(facts))
+    if kernels == (path is not None):
+        raise UsageError("info takes either a PATH or --kernels")
+    facts, failures = (info.kernels(), []) if path is None else info.info(path)
+    describe = report.describe_kernels if path is None else report.describe_info
+    print(json.dumps(facts, indent=2) if as_json else describe(facts))
     return _report(failures)
 
 
@@ -283,8 +288,9 @@ def _add_inspections(commands) -> None:
     parser.add_argument("--fast", action="store_true", help="the stored checksums alone, without decoding")
     _add_jobs(parser, "threads that decode")
 
-    parser = _add(commands, "info", _info, "sizes and tensors of containers", _INFO)
-    parser.add_argument("path", metavar="PATH", help="a container or a folder of them")
+    parser = _add(commands, "info", _info, "sizes and tensors of containers, kernels of this CPU", _INFO)
+    parser.add_argument("path", metavar="PATH", nargs="?", help="a container or a folder of them")
+    parser.add_argument("--kernels", action="store_true", help="instead: what of the codec this CPU runs")
     parser.add_argument("--json", dest="as_json", action="store_true", help="as JSON")
 
     parser = _add(commands, "estimate", _estimate, "what compressing would save", _ESTIMATE)

@@ -1,6 +1,7 @@
-"""Facts of containers and folders as plain data for `zipfs info`. Reads headers and segment tables, no chunk."""
+"""Facts of containers, folders and kernels as data, for `zipfs info`. Reads headers and segment tables, no chunk."""
 
 import os
+import platform
 from typing import Any
 
 from zipfs import _native, segments
@@ -25,6 +26,24 @@ def info(path: str) -> tuple[dict[str, Any], list[Exception]]:
         except (OSError, ZipfsError) as error:
             failures.append(error)
     return {"files": files, "total": total(files)}, failures
+
+
+def kernels() -> dict[str, Any]:
+    """The machine, what ZIPFS_KERNEL demands (None: nothing), the kernel in use, and each kernel there is, best first.
+
+    A kernel: name, built (into this installation), lacks (a feature of CPUs that it needs and this one lacks, or None)
+    and used.
+    """
+    used = _native.kernel()
+    return {
+        "machine": platform.machine(),
+        "demanded": os.environ.get("ZIPFS_KERNEL") or None,
+        "used": used,
+        "kernels": [
+            {"name": name, "built": built, "lacks": lacks, "used": name == used}
+            for name, built, lacks in _native.kernels()
+        ],
+    }
 
 
 def total(files: list[dict[str, Any]]) -> dict[str, Any]:

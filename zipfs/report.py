@@ -27,6 +27,21 @@ def describe_info(facts: dict[str, Any]) -> str:
     return "\n".join(_folder(facts) if "files" in facts else _file(facts))
 
 
+def describe_kernels(facts: dict[str, Any]) -> str:
+    """The facts of zipfs.info.kernels, a line for each kernel."""
+    return "\n".join(f"{kernel['name']:8} {_state(kernel, facts)}" for kernel in facts["kernels"])
+
+
+def _state(kernel: dict[str, Any], facts: dict[str, Any]) -> str:
+    if not kernel["built"]:
+        return f"not built for {facts['machine']}"
+    if kernel["lacks"]:
+        return f"not for this CPU, which lacks {kernel['lacks']}"
+    if kernel["used"]:
+        return "in use, as ZIPFS_KERNEL demands" if facts["demanded"] else "in use"
+    return "runs here"
+
+
 def describe_estimate(facts: dict[str, Any]) -> str:
     """The facts of zipfs.estimate."""
     lines = list(_folder(facts)) if "files" in facts else [_line(facts)]
