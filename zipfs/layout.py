@@ -7,6 +7,7 @@ no I/O but pread of the header.
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from zipfs import _native
@@ -71,13 +72,18 @@ class _Broken(ValueError):
 
 def detect(fd: int, size: int) -> list[Segment]:
     """Tensors of the plain file of `size` bytes open at `fd`, by ascending offset; none when it is opaque."""
-    prefix = os.pread(fd, 9, 0)
+    return detect_read(lambda count, offset: os.pread(fd, count, offset), size)
+
+
+def detect_read(pread: Callable[[int, int], bytes], size: int) -> list[Segment]:
+    """detect() for a plain file that pread(count, offset) reads: what importers make is open nowhere."""
+    prefix = pread(9, 0)
     if len(prefix) < 9 or prefix[8:] != b"{":
         return []
     header_size = int.from_bytes(prefix[:8], "little")
     if header_size > min(MAX_HEADER, size - 8):
         return []
-    header = os.pread(fd, header_size, 8)
+    header = pread(header_size, 8)
     if len(header) != header_size:
         return []
     try:

@@ -1,7 +1,6 @@
 """Tries chunks spread over a file, to learn what compressing all of it would save. Writes nothing."""
 
 from zipfs import _native
-from zipfs.layout import detect
 from zipfs.pipeline import CHUNK_LOG2
 from zipfs.segments import SegmentMap
 from zipfs.source import Source
@@ -14,7 +13,7 @@ def sample(source: Source, codec: _native.Codec, level: int) -> tuple[int, int]:
     """Plain and stored bytes of up to SAMPLE_CHUNKS chunks, evenly spread over the file."""
     num_chunks = -(-source.size >> CHUNK_LOG2)
     count = min(num_chunks, SAMPLE_CHUNKS)
-    segment_map = SegmentMap(detect(source.fd, source.size))
+    segment_map = SegmentMap(source.segments())
     plain, stored = memoryview(bytearray(1 << CHUNK_LOG2)), bytearray(1 << CHUNK_LOG2)
     plain_sample = stored_sample = 0
     for i in range(count):

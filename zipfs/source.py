@@ -5,6 +5,7 @@ import stat
 
 from zipfs import names
 from zipfs.errors import FormatError, SourceChangedError, UsageError
+from zipfs.layout import Segment, detect
 from zipfs.names import show
 
 
@@ -13,6 +14,10 @@ class Source:
 
     follow: whether a symlink is followed (for paths that a user named, not for what a folder holds).
     """
+
+    is_original = True
+    """Whether these are the bytes of a file that somebody has, so that their SHA-256 says something: the container
+    tells it. False for what importers make (zipfs/importers)."""
 
     def __init__(self, path: str, follow: bool = True):
         self.path = path
@@ -27,6 +32,10 @@ class Source:
     @property
     def size(self) -> int:
         return self.stat.st_size
+
+    def segments(self) -> list[Segment]:
+        """The tensors of the file (zipfs/layout.py)."""
+        return detect(self.fd, self.size)
 
     def is_container(self) -> bool:
         """Whether name and first bytes say so.

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from zipfs import _native, segments
 from zipfs.errors import UsageError, naming
 from zipfs.index import MAX_ROOT, IndexWriter, index_size, root_size
-from zipfs.layout import detect
 from zipfs.names import HEADER_SIZE, show
 from zipfs.output import Output
 from zipfs.pipeline import Pipeline, Slot
@@ -81,7 +80,7 @@ class _Job:
         self.pipeline = pipeline
         self.level = level
         self.progress = progress
-        self.segment_map = segments.SegmentMap(detect(source.fd, source.size))
+        self.segment_map = segments.SegmentMap(source.segments())
         self.stored_sizes = [0] * len(self.segment_map.segments)
         self.sha256 = hashlib.sha256()
         self.num_chunks = -(-source.size >> pipeline.chunk_log2)
@@ -146,7 +145,7 @@ class _Job:
             "num_chunks": self.num_chunks,
             "chunk_log2": self.pipeline.chunk_log2,
             "level": self.level,
-            "sha256": self.sha256.digest(),
+            "sha256": self.sha256.digest() if self.source.is_original else None,
             "payloads_offset": HEADER_SIZE,
             "payloads_size": pages_offset - HEADER_SIZE,
             "pages_offset": pages_offset,
