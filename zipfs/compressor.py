@@ -1,14 +1,16 @@
 """Decides what becomes of each file that is compressed.
 
-A container, or a copy where a container would save too little.
+A container, or a copy where a container would save too little. Files of other tools are imported (zipfs/importers).
 """
 
 import os
 from collections.abc import Callable, Collection
 
 from zipfs import _native, names
-from zipfs.errors import UsageError, ZipfsError
+from zipfs.errors import OutputExistsError, UsageError, ZipfsError
 from zipfs.folder import Summary, convert_file, mirror
+from zipfs.importers import Importer
+from zipfs.importers.imported import Imported
 from zipfs.names import HEADER_SIZE, show
 from zipfs.output import Batch, Output, copy_file, discarding
 from zipfs.pipeline import Pipeline
@@ -29,6 +31,7 @@ def compress(
     jobs: int | None = None,
     level: str = "default",
     force: bool = False,
+    base: str | os.PathLike | None = None,
     progress: Progress = lambda size: None,
 ) -> Summary:
     """Compresses a file, or each file of a folder, losslessly.
@@ -36,23 +39,27 @@ def compress(
     src, dst: a file and the container's name (ending in .zipfs), a file and an existing folder, or a folder and the
     folder that mirrors it. Given a folder as dst, a file that would not shrink by 2 % is copied as it is. jobs: most
     threads that encode (None: one per CPU); level: "fast", "default" or "max"; force: existing outputs are replaced,
-    else they are an error; progress: receives counts of plain bytes done.
+    else they are an error; base: the file that ZipNN's deltas in src were made against; progress: receives counts of
+    bytes of src done.
 
-    Raises UsageError, OutputExistsError, SourceChangedError, OSError; for a folder FailuresError, after everything else
+    Raises UsageError, OutputExistsError, SourceChangedError, ImportedFileError, OSError; for a folder FailuresError, after everything else
     was done.
     """
     src, dst = os.fsdecode(src), os.fsdecode(dst)
-    with Pipeline(jobs) as pipeline:
-        compressor = Compressor(pipeline, level_number(level), force, progress)
-        return mirror(src, dst, compressor) if os.path.isdir(src) else convert_file(src, dst, compressor)
+    importer = Importer(None if base is None else os.fsdecode(base))
+    with Pipeline(jobs) as pipeline, importer:
+        compressor = Compressor(pipeline, importer, level_number(level), force, progress)
+        summary = mirror(src, dst, compressor) if os.path.isdir(src) else convert_file(src, dst, compressor)
+    return summary.noting(*importer.notes)
 
 
 class Compressor:
     """The Converter (zipfs/folder.py) that compresses. One caller at a time."""
 
-    def __init__(self, pipeline: Pipeline, level: int, force: bool, progress: Progress):
+    def __init__(self, pipeline: Pipeline, importer: Importer, level: int, force: bool, progress: Progress):
         self.force = force
         self._pipeline = pipeline
+        self._importer = importer
         self._level = level
         self._progress = progress
 
@@ -61,6 +68,9 @@ class Compressor:
         plain = os.path.join(directory, name)
         container = plain + names.SUFFIX
         with Source(path, follow) as source:
+            imported = self._importer.open(source, kept, alone=follow)
+            if imported is not None:
+                return self._import(imported, os.path.join(directory, imported.name), batch)
             wrap = must_wrap(name, source.fd)
             if not names.takes_suffix(name) or name + names.SUFFIX in kept:
                 if names.has_suffix(name) and names.has_magic(source.fd):
@@ -86,7 +96,19 @@ class Compressor:
                 raise UsageError(
                     f"{show(container)}: is no folder, and no name of a container; such a name ends in {names.SUFFIX}"
                 )
-            return self._compress(source, Output(container, self.force), batch, None)
+            imported = self._importer.open(source, alone=True)
+            return self._compress(imported or source, Output(container, self.force), batch, None)
+
+    def _import(self, imported: Imported, plain: str, batch: Batch) -> Sizes:
+        """Makes the container of an imported file, whatever it saves.
+
+        A file `plain` hides it: elsewhere that is its other form, beside the source it is the user's.
+        """
+        in_place = os.path.samefile(os.path.dirname(plain) or ".", os.path.dirname(imported.path) or ".")
+        if in_place and os.path.lexists(plain) and imported.name != os.path.basename(imported.path):
+            raise OutputExistsError(f"{show(plain)}: is there already; move it away to import {show(imported.path)}")
+        output = Output(plain + names.SUFFIX, self.force, None if in_place else plain)
+        return self._compress(imported, output, batch, None)
 
     def _is_noise(self, source: Source) -> bool:
         """Whether a large file clearly saves too little: a sample of it saves a quarter of what would be enough."""
@@ -95,13 +117,15 @@ class Compressor:
         plain_size, stored_size = sample(source, _native.Codec(), self._level)
         return stored_size > plain_size * (1 - MIN_SAVING / 4)
 
-    def _compress(self, source: Source, output: Output, batch: Batch, limit: int | None) -> Sizes | None:
-        done = 0
+    def _compress(self, source: Source | Imported, output: Output, batch: Batch, limit: int | None) -> Sizes | None:
+        plain_done = done = 0
 
         def progress(size: int) -> None:
-            nonlocal done
-            done += size
-            self._progress(size)
+            nonlocal plain_done, done
+            plain_done += size
+            step = plain_done * source.stat.st_size // source.size - done
+            done += step
+            self._progress(step)
 
         with discarding(output):
             sizes = write_container(source, output, self._pipeline, self._level, max_size=limit, progress=progress)

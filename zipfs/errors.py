@@ -6,6 +6,7 @@
     ├── SourceChangedError      a source file changed while it was read
     ├── FormatError             a container breaks a rule of docs/format.md: status, path
     │   └── CorruptError        ... in one of its chunks: chunk, start, end
+    ├── ImportedFileError       a file of another tool, which was to be imported, is damaged: path
     ├── FailuresError           some files of several failed: failures
     └── MountError              a mount cannot be made, or be undone
 
@@ -81,6 +82,17 @@ class CorruptError(FormatError):
         self.end = end
         which = f"chunk {chunk}" if self.last_chunk == chunk else f"chunks {chunk} to {self.last_chunk}"
         super().__init__(status, f"damaged {which}, plain bytes [{start}, {end})", path)
+
+
+class ImportedFileError(ZipfsError):
+    """A file of another tool that was to be imported breaks its format; nothing was written for it.
+
+    path: that file.
+    """
+
+    def __init__(self, message: str, path: str):
+        super().__init__(f"{show(path)}: {message}")
+        self.path = path
 
 
 class FailuresError(ZipfsError):

@@ -35,8 +35,8 @@ class Summary(NamedTuple):
             stored_size=self.stored_size + stored_size,
         )
 
-    def noting(self, note: str) -> "Summary":
-        return self._replace(notes=(*self.notes, note))
+    def noting(self, *notes: str) -> "Summary":
+        return self._replace(notes=(*self.notes, *notes))
 
 
 class Converter(Protocol):

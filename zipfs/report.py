@@ -67,7 +67,7 @@ def _file(facts: dict[str, Any]) -> Iterator[str]:
         yield "no container: stored as it is"
         return
     yield f"chunks       {facts['num_chunks']} of {size_text(facts['chunk_size'])}"
-    yield f"sha256       {facts['sha256'] or 'unknown'}"
+    yield f"sha256       {facts['sha256'] or 'unknown: imported, the hash of the original file is not known'}"
     for segment in facts["segments"]:
         shape = "x".join(map(str, segment["shape"])) or "scalar"
         plain, stored = size_text(segment["plain_size"]), _stored(segment["plain_size"], segment["stored_size"])

@@ -59,6 +59,10 @@ class Source:
         if names.has_magic(self.fd) and not names.has_suffix(os.path.basename(self.path)):
             raise UsageError(f"{show(self.path)}: is a container without the suffix {names.SUFFIX}; rename it")
 
+    def pread(self, count: int, offset: int) -> bytes:
+        """Up to `count` bytes from `offset`; fewer at the end."""
+        return os.pread(self.fd, count, offset)
+
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fills `buffer` with the bytes from `offset`; SourceChangedError where the file ends before."""
         done = 0

@@ -52,6 +52,8 @@ def write_container(
 ) -> Sizes | None:
     """Fills `output` with the container of `source`, checked and with its mode and times, ready to publish.
 
+    source: a file, or what an importer makes of one (zipfs/importers/imported.py).
+
     Returns None as soon as it is certain that the container would be larger than max_size; `output` then holds rubbish.
     """
     if source.size > MAX_PLAIN_SIZE or root_size(-(-source.size >> pipeline.chunk_log2)) > MAX_ROOT:
