@@ -39,6 +39,11 @@ that would not shrink by 2 % is copied as it is. Symlinks stay symlinks; mtime
 and mode are kept. SRC is not changed. A container is decoded and compared
 with its source, and on disk, before it gets its name.
 
+Files that ZipNN made are converted: x.znn and x.znn.safetensors become the
+container of x and of x.safetensors, X_delta_Y.znn with --base Y that of X, and
+weight maps (*.index.json) beside them name the plain files. docs/import.md
+tells more.
+
 Outputs that exist are an error and stay as they are, unless --force replaces
 them.
 """
@@ -100,9 +105,9 @@ def main(argv: list[str] | None = None) -> int:
         return getattr(error, "exit_code", 1)
 
 
-def _compress(src: str, dst: str, jobs: int | None, level: str, force: bool) -> int:
+def _compress(src: str, dst: str, jobs: int | None, level: str, force: bool, base: str | None) -> int:
     with _progress("compress", src) as progress:
-        summary = zipfs.compress(src, dst, jobs=jobs, level=level, force=force, progress=progress)
+        summary = zipfs.compress(src, dst, jobs=jobs, level=level, force=force, base=base, progress=progress)
     return _summarize(summary)
 
 
@@ -256,6 +261,7 @@ def _add_conversions(commands) -> None:
     _add_jobs(parser, "threads that encode")
     _add_level(parser)
     parser.add_argument("--force", action="store_true", help="replace existing outputs")
+    parser.add_argument("--base", metavar="FILE", help="what the deltas of ZipNN in SRC were made against")
 
     parser = _add(commands, "decompress", _decompress, "restore plain files", _DECOMPRESS)
     parser.add_argument("src", metavar="SRC", help="a container or a folder of them")
