@@ -3,12 +3,16 @@ Part of forge.py.
 """
 
 import struct
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
 import zstandard
 from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD, ceil_div
+
+FAR = 15
 
 
 class Plane(NamedTuple):
@@ -24,19 +28,23 @@ class Plane(NamedTuple):
 
 
 def split_fields(layout: int, elements: bytes) -> list[np.ndarray]:
-    """The fields of the elements, uint8 each, the most significant first."""
+    """The fields of the elements, the most significant first: uint8 each, uint16 where they have more than 8 bits."""
     _, width, float_bits, fields = LAYOUTS[layout]
     y = np.frombuffer(elements, f"<u{width}").astype(np.uint64)
     if float_bits:
-        e, m = map(np.uint64, float_bits)
-        one = np.uint64(1)
-        sign, exponent, mantissa = y >> (e + m), y >> m & ((one << e) - one), y & ((one << m) - one)
-        y = exponent << (m + one) | sign << m | mantissa
-    planes = []
-    for bits in reversed(fields):
-        planes.append((y & np.uint64((1 << bits) - 1)).astype(np.uint8))
-        y = y >> np.uint64(bits)
-    return planes[::-1]
+        e, m, t = float_bits
+        exponent, high, low = bits_of(y, m, e), bits_of(y, m - t, t), bits_of(y, 0, m - t)
+        sign = bits_of(y, e + m, 1)
+        y = exponent << np.uint64(m + 1) | high << np.uint64(m + 1 - t) | sign << np.uint64(m - t) | low
+    planes, position = [], 8 * width
+    for bits in fields:
+        position -= bits
+        planes.append(bits_of(y, position, bits).astype(np.uint8 if bits <= 8 else np.uint16))
+    return planes
+
+
+def bits_of(words: np.ndarray, position: int, count: int) -> np.ndarray:
+    return words >> np.uint64(position) & np.uint64((1 << count) - 1)
 
 
 def raw_plane(values: np.ndarray, bits: int) -> Plane:
@@ -73,22 +81,44 @@ class Rans:
     value: list[int]
     states: np.ndarray
     coded: bytes = b""
-    escapes: bytes = b""
     has_escape: int = 0
+    near: list[int] = field(default_factory=list)
+    nibbles: list[int] = field(default_factory=list)
+    """One of each escape."""
+    far: list[int] = field(default_factory=list)
+    value_size: int = 1
     num_symbols: int | None = None
+    lanes: int | None = None
+    """Number of lanes / 64."""
+    num_near: int | None = None
     coded_size: int | None = None
     num_escapes: int | None = None
-    num_lanes: int | None = None
-    reserved: int = 0
+    num_far: int | None = None
+
+    def header(self) -> bytes:
+        follows = {
+            "num_symbols": len(self.freq),
+            "has_escape": self.has_escape,
+            "lanes": len(self.states) // 64,
+            "num_near": len(self.near),
+            "coded_size": len(self.coded),
+            "num_escapes": len(self.nibbles),
+            "num_far": len(self.far),
+        }
+        said = {name: getattr(self, name) for name in follows}
+        return struct.pack("<BBBBIII", *(follows[name] if value is None else value for name, value in said.items()))
+
+    def values(self, values: list[int]) -> bytes:
+        return struct.pack(f"<{len(values)}{'BH'[self.value_size - 1]}", *values)
+
+    def escapes(self) -> bytes:
+        pairs = zip_longest(self.nibbles[::2], self.nibbles[1::2], fillvalue=0)
+        return bytes(low | high << 4 for low, high in pairs)
 
     def pack(self) -> bytes:
-        k = len(self.freq) if self.num_symbols is None else self.num_symbols
-        coded_size = len(self.coded) if self.coded_size is None else self.coded_size
-        num_escapes = len(self.escapes) if self.num_escapes is None else self.num_escapes
-        num_lanes = len(self.states) if self.num_lanes is None else self.num_lanes
-        head = struct.pack("<BBBBII", k, self.has_escape, num_lanes, self.reserved, coded_size, num_escapes)
         states = np.asarray(self.states, "<u2").tobytes()
-        return head + bytes(self.freq) + bytes(self.value) + states + self.coded + self.escapes
+        tables = bytes(self.freq) + self.values(self.value) + self.values(self.near) + states
+        return self.header() + tables + self.coded + self.escapes() + self.values(self.far)
 
     def plane(self) -> Plane:
         return Plane(RANS, self.pack())
@@ -112,13 +142,16 @@ def rans_encode(symbols: np.ndarray, freq: list[int], num_lanes: int = 128) -> t
     return x, b"".join(reversed(coded))
 
 
-def rans_model(values: np.ndarray, max_symbols: int = 64) -> tuple[list[int], list[int], int]:
-    """Returns (freq, value, has_escape): the commonest values, the rest as one escape, frequencies in proportion."""
-    counts = np.bincount(values, minlength=256)
-    order = [int(v) for v in np.argsort(-counts, kind="stable") if counts[v]]
-    has_escape = int(len(order) > max_symbols)
-    kept = order[: max_symbols - has_escape]
-    weights = [int(counts[v]) for v in kept]
+Model = tuple[list[int], list[int], int]
+"""freq, value, has_escape"""
+
+
+def rans_model(values: np.ndarray, max_symbols: int = 64) -> Model:
+    """The commonest values, the rest as one escape, frequencies in proportion."""
+    common = Counter(values.tolist()).most_common()
+    has_escape = int(len(common) > max_symbols)
+    kept = [value for value, _ in common[: max_symbols - has_escape]]
+    weights = [count for _, count in common[: max_symbols - has_escape]]
     if has_escape:
         kept, weights = [*kept, 0], [*weights, len(values) - sum(weights)]
     if len(kept) == 1:
@@ -129,16 +162,22 @@ def rans_model(values: np.ndarray, max_symbols: int = 64) -> tuple[list[int], li
     return freq, kept, has_escape
 
 
-def rans(values: np.ndarray, model: tuple[list[int], list[int], int] | None = None, num_lanes: int = 128) -> Rans:
+def rans(values: np.ndarray, model: Model | None = None, num_lanes: int = 128, num_near: int = 15) -> Rans:
+    """Codes the values of a field of at most 8 bits (uint8) or more (uint16). The commonest num_near escaped values
+    are near.
+    """
     freq, value, has_escape = model or rans_model(values)
     k = len(freq)
-    symbol_of = np.full(256, k - 1)
+    symbol_of = np.full(1 << 8 * values.itemsize, k - 1)
     for symbol in reversed(range(k - has_escape)):
         symbol_of[value[symbol]] = symbol
     symbols = symbol_of[values]
-    escapes = values[symbols == k - 1].tobytes() if has_escape else b""
+    escaped = values[symbols == k - 1].tolist() if has_escape else []
+    near = [v for v, _ in Counter(escaped).most_common(num_near)]
+    nibbles = [near.index(v) if v in near else FAR for v in escaped]
+    far = [v for v in escaped if v not in near]
     states, coded = rans_encode(symbols, freq, num_lanes)
-    return Rans(freq, value, states, coded, escapes, has_escape)
+    return Rans(freq, value, states, coded, has_escape, near, nibbles, far, values.itemsize)
 
 
 def encode_plane(coding: int, values: np.ndarray, bits: int) -> Plane:

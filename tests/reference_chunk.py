@@ -51,23 +51,32 @@ RAW, CONST, RANS, ZSTD = 0, 1, 2, 3
 class Layout(NamedTuple):
     name: str
     width: int
-    float_bits: tuple[int, int] | None
-    """(E, M) of floats."""
+    float_bits: tuple[int, int, int] | None
+    """(E, M, T) of floats: bits of the exponent, of the mantissa, and how many of the latter stay with the exponent."""
     fields: tuple[int, ...]
     """Bits of each field, the most significant first."""
+
+    @property
+    def is_joint(self) -> bool:
+        return self.float_bits is not None and self.float_bits[2] > 0
 
 
 LAYOUTS = {
     0: Layout("BYTES", 1, None, (8,)),
-    1: Layout("BF16", 2, (8, 7), (8, 8)),
-    2: Layout("F16", 2, (5, 10), (5, 3, 8)),
-    3: Layout("F32", 4, (8, 23), (8, 8, 8, 8)),
-    4: Layout("F64", 8, (11, 52), (3, 8, 5, 8, 8, 8, 8, 8, 8)),
-    5: Layout("F8_E4M3", 1, (4, 3), (4, 4)),
-    6: Layout("F8_E5M2", 1, (5, 2), (5, 3)),
+    1: Layout("BF16", 2, (8, 7, 0), (8, 8)),
+    2: Layout("F16", 2, (5, 10, 0), (5, 3, 8)),
+    3: Layout("F32", 4, (8, 23, 0), (8, 8, 8, 8)),
+    4: Layout("F64", 8, (11, 52, 0), (3, 8, 5, 8, 8, 8, 8, 8, 8)),
+    5: Layout("F8_E4M3", 1, (4, 3, 0), (4, 4)),
+    6: Layout("F8_E5M2", 1, (5, 2, 0), (5, 3)),
     7: Layout("I16", 2, None, (8,) * 2),
     8: Layout("I32", 4, None, (8,) * 4),
     9: Layout("I64", 8, None, (8,) * 8),
+    10: Layout("BF16_JOINT", 2, (8, 7, 2), (10, 6)),
+    11: Layout("F16_JOINT", 2, (5, 10, 2), (7, 1, 8)),
+    12: Layout("F32_JOINT", 4, (8, 23, 2), (10, 6, 8, 8)),
+    13: Layout("F8_E4M3_JOINT", 1, (4, 3, 2), (6, 2)),
+    14: Layout("F8_E5M2_JOINT", 1, (5, 2, 2), (7, 1)),
 }
 COPY, XOR = 240, 241
 
@@ -122,6 +131,7 @@ def decode_run(run: Run, data: bytes) -> bytes:
     require(start <= len(data), "BAD_RUNS", "a run shorter than its plane records")
     planes = list(struct.iter_unpack("<B3sI", data[records:start]))
     require(start + sum(size for _, _, size in planes) == len(data), "BAD_RUNS", "planes do not fill the run")
+    require(not layout.is_joint or planes[0][0] == RANS, "UNKNOWN_CODING", f"coding {planes[0][0]} of a joint field")
     fields = []
     for bits, (coding, zero, size) in zip(layout.fields, planes, strict=True):
         require_zero(zero, "plane record")
@@ -138,14 +148,15 @@ def join_fields(layout: Layout, fields: list[np.ndarray]) -> np.ndarray:
         y = y << np.uint64(bits) | values.astype(np.uint64)
     if layout.float_bits is None:
         return y
-    e, m = map(np.uint64, layout.float_bits)
+    e, m, t = map(np.uint64, layout.float_bits)
     one = np.uint64(1)
-    exponent, sign, mantissa = y >> (m + one), y >> m & one, y & ((one << m) - one)
-    return sign << (e + m) | exponent << m | mantissa
+    low_bits = m - t
+    high, sign, low = y >> (low_bits + one), y >> low_bits & one, y & ((one << low_bits) - one)
+    return sign << (e + m) | high << low_bits | low
 
 
 def decode_plane(coding: int, data: bytes, n: int, bits: int) -> np.ndarray:
-    """Returns the n values of a plane, uint8."""
+    """Returns the n values of a plane, uint8, or uint16 where the field has more than 8 bits."""
     if coding == RAW:
         return decode_raw(data, n, bits)
     if coding == CONST:
@@ -188,33 +199,58 @@ def decode_zstd(frame: bytes, size: int) -> bytes:
 # ---- 5. the RANS coding ------------------------------------------------------------------------------------------
 
 
+FAR = 15
+"""The nibble that stands for the next far value."""
+
+
 def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
-    require(len(data) >= 12, "BAD_PLANE", "an RANS plane without a header")
-    k, has_escape, num_lanes, zero, coded_size, num_escapes = struct.unpack_from("<BBB1sII", data)
+    require(len(data) >= 16, "BAD_PLANE", "an RANS plane without a header")
+    k, has_escape, lanes, num_near, coded_size, num_escapes, num_far = struct.unpack_from("<BBBBIII", data)
     require(2 <= k <= 64, "BAD_RANS", f"{k} symbols")
     require(has_escape <= 1, "BAD_RANS", f"has_escape {has_escape}")
-    require(num_lanes in (64, 128), "BAD_RANS", f"{num_lanes} lanes")
-    require_zero(zero, "RANS header")
+    require(lanes in (1, 2, 4), "BAD_RANS", f"{lanes} * 64 lanes")
+    require(num_near <= (15 if has_escape else 0), "BAD_RANS", f"{num_near} near values")
     require(num_escapes <= (n if has_escape else 0), "BAD_RANS", f"{num_escapes} escapes")
-    require(
-        len(data) == 12 + 2 * k + 2 * num_lanes + coded_size + num_escapes, "BAD_PLANE", "sizes do not fill the plane"
-    )
-    freq, value = (np.frombuffer(data, np.uint8, k, at).astype(np.uint32) for at in (12, 12 + k))
+    require(num_far <= num_escapes, "BAD_RANS", f"{num_far} far values of {num_escapes} escapes")
+    v = 1 if bits <= 8 else 2
+    sizes = [k, v * k, v * num_near, 2 * 64 * lanes, coded_size, ceil_div(num_escapes, 2), v * num_far]
+    require(len(data) == 16 + sum(sizes), "BAD_PLANE", "sizes do not fill the plane")
+    ends = [16 + sum(sizes[: i + 1]) for i in range(len(sizes))]
+    parts = [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    freq = np.frombuffer(parts[0], np.uint8).astype(np.uint32)
     require(bool(np.all(freq >= 1)) and int(freq.sum()) == 256, "BAD_RANS", "frequencies do not make 256")
-    require(not np.any(value >> bits), "BAD_RANS", f"a symbol wider than {bits} bits")
+    value, near, far = (np.frombuffer(parts[i], f"<u{v}") for i in (1, 2, 6))
+    for values in (value, near, far):
+        require(not np.any(values >> bits), "BAD_RANS", f"a value wider than {bits} bits")
     require(not has_escape or value[-1] == 0, "BAD_RANS", "the escape has a value")
-    states = np.frombuffer(data, "<u2", num_lanes, 12 + 2 * k).astype(np.uint32)
+    states = np.frombuffer(parts[3], "<u2").astype(np.uint32)
     require(bool(np.all(states >= 256)), "BAD_RANS", "a state under 256")
-    coded = np.frombuffer(data, np.uint8, coded_size, 12 + 2 * k + 2 * num_lanes).astype(np.uint32)
-    escapes = np.frombuffer(data, np.uint8, num_escapes, len(data) - num_escapes)
-    require(not np.any(escapes >> bits), "BAD_RANS", f"an escape wider than {bits} bits")
-    symbols = rans_symbols(freq, states, coded, ceil_div(n, num_lanes)).reshape(-1)[:n]
-    plain = value.astype(np.uint8)[symbols]
+    coded = np.frombuffer(parts[4], np.uint8).astype(np.uint32)
+    escaped = escaped_values(parts[5], num_escapes, near, far)
+    symbols = rans_symbols(freq, states, coded, ceil_div(n, 64 * lanes)).reshape(-1)[:n]
+    plain = value[symbols]
     if has_escape:
-        escaped = symbols == k - 1
-        require(int(escaped.sum()) == num_escapes, "BAD_RANS", f"{int(escaped.sum())} escapes, not {num_escapes}")
-        plain[escaped] = escapes
+        where = symbols == k - 1
+        require(int(where.sum()) == num_escapes, "BAD_RANS", f"{int(where.sum())} escapes, not {num_escapes}")
+        plain[where] = escaped
     return plain
+
+
+def escaped_values(packed: bytes, num_escapes: int, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """What each escape stands for, in order."""
+    nibbles = [nibble for byte in packed for nibble in (byte & 15, byte >> 4)]
+    require_zero(bytes(nibbles[num_escapes:]), "escapes")
+    values, next_far = np.zeros(num_escapes, far.dtype), 0
+    for i, nibble in enumerate(nibbles[:num_escapes]):
+        require(nibble < len(near) or nibble == FAR, "BAD_RANS", f"near value {nibble} of {len(near)}")
+        if nibble < FAR:
+            values[i] = near[nibble]
+            continue
+        require(next_far < len(far), "BAD_RANS", "out of far values")
+        values[i] = far[next_far]
+        next_far += 1
+    require(next_far == len(far), "BAD_RANS", f"{len(far) - next_far} far values left")
+    return values
 
 
 def rans_symbols(freq: np.ndarray, x: np.ndarray, coded: np.ndarray, num_groups: int) -> np.ndarray:

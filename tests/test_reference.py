@@ -1,5 +1,8 @@
 """The reference decoder against the hand encoder, and the C decoder against both: equal bytes, chunk by chunk."""
 
+import pathlib
+import re
+
 import numpy as np
 import pytest
 from both import native_decode
@@ -17,7 +20,7 @@ def weights(layout: int, n: int, rng: np.random.Generator) -> bytes:
     """n elements like trained weights: normal floats, small integers."""
     width = LAYOUTS[layout].width
     values = rng.normal(0, 0.02, n)
-    match LAYOUTS[layout].name:
+    match LAYOUTS[layout].name.removesuffix("_JOINT"):
         case "F16" | "F32" | "F64":
             return values.astype(f"<f{width}").tobytes()
         case "BF16":
@@ -42,20 +45,38 @@ ZEROS = run(0, bytes(25_000), [CONST])
 """Makes a chunk smaller than its plain bytes, whatever else is in it."""
 
 
+def test_layouts_of_the_text():
+    """The decoder's table of layouts is that of the text."""
+    text = (pathlib.Path(__file__).parents[1] / "docs/format.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (\w+) \| (\d) \| (-|\d+, \d+) \| ([\d ]+) \|$", text, re.MULTILINE)
+    assert [int(row[0]) for row in rows] == list(LAYOUTS)
+    for number, name, width, float_bits, fields in rows:
+        layout = LAYOUTS[int(number)]
+        assert (layout.name, layout.width, layout.fields) == (name, int(width), tuple(map(int, fields.split())))
+        high_bits = 2 if name.endswith("_JOINT") else 0
+        assert layout.float_bits == (None if float_bits == "-" else (*map(int, float_bits.split(", ")), high_bits))
+        assert sum(layout.fields) == 8 * layout.width
+
+
+def planes_of(layout: int, coding: int) -> list[int]:
+    """That coding in every field that takes it."""
+    planes = [coding if coding != ZSTD or bits == 8 else RAW for bits in LAYOUTS[layout].fields]
+    return [RANS, *planes[1:]] if LAYOUTS[layout].is_joint else planes
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_with_every_coding(layout):
     rng = np.random.default_rng(SEED + layout)
     _, width, _, fields = LAYOUTS[layout]
     plain = weights(layout, 3001, rng)
     for coding in (RAW, RANS, ZSTD):
-        planes = [coding if coding != ZSTD or bits == 8 else RAW for bits in fields]
+        planes = planes_of(layout, coding)
         for phase in sorted({0, width - 1}):
             odd = bytes(range(7, 7 + phase)) + plain + bytes(range(90, 90 + (width - 1) // 2))
             check(coded(run(layout, odd, planes, phase), ZEROS))
     values = [int(rng.integers(1 << bits)) for bits in fields]
-    element = np.array([values[0]], np.uint8)
-    check(coded(run(layout, constant(layout, values, 500), [CONST] * len(fields)), ZEROS))
-    assert split_fields(layout, constant(layout, values, 1))[0] == element
+    check(coded(run(layout, constant(layout, values, 500), planes_of(layout, CONST)), ZEROS))
+    assert [int(field[0]) for field in split_fields(layout, constant(layout, values, 1))] == values
 
 
 def constant(layout: int, values: list[int], n: int) -> bytes:
@@ -65,36 +86,39 @@ def constant(layout: int, values: list[int], n: int) -> bytes:
     for bits, value in zip(fields, values, strict=True):
         y = y << bits | value
     if float_bits:
-        e, m = float_bits
-        y = (y >> m & 1) << e + m | (y >> m + 1) << m | y & (1 << m) - 1
+        e, m, t = float_bits
+        low = m - t
+        y = (y >> low & 1) << e + m | (y >> low + 1) << low | y & (1 << low) - 1
     return y.to_bytes(width, "little") * n
 
 
 @pytest.mark.parametrize("n", [1, 2, 127, 128, 129, 255, 256, 257, 8191, 40_000])
 @pytest.mark.parametrize("num_values", [2, 3, 64, 65, 200, 256])
-@pytest.mark.parametrize("num_lanes", [64, 128])
+@pytest.mark.parametrize("num_lanes", [64, 128, 256])
 def test_rans_lengths_and_alphabets(n, num_values, num_lanes):
     rng = np.random.default_rng([SEED, n, num_values])
     skewed = np.minimum(rng.geometric(0.2, n) - 1, num_values - 1)
     even = rng.integers(0, num_values, n)
     for values in (skewed, even):
         bytes_ = values.astype(np.uint8)
-        check(coded(run(0, bytes_.tobytes(), [rans(bytes_, num_lanes=num_lanes).plane()]), ZEROS))
+        num_near = int(rng.choice([0, 1, 15]))
+        check(coded(run(0, bytes_.tobytes(), [rans(bytes_, None, num_lanes, num_near).plane()]), ZEROS))
 
 
-@pytest.mark.parametrize("num_lanes", [64, 128])
-@pytest.mark.parametrize("n", [1, 63, 65, 127, 129, 4095, 4096, 4097, 4096 + 64, 4096 + 128, 8000])
+@pytest.mark.parametrize("num_lanes", [64, 128, 256])
+@pytest.mark.parametrize("n", [1, 65, 129, 255, 257, 4095, 4096, 4097, 4096 + 64, 4096 + 256, 8000])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_rans_and_escapes_in_every_field(layout, n, num_lanes):
-    """Long runs whose fields have more values than a table has symbols: states and escapes live on across the pieces
-    a decoder works in.
+    """Long runs whose fields have more values than a table has symbols: states, escapes and far values live on across
+    the pieces a decoder works in.
     """
     rng = np.random.default_rng([SEED, layout, n])
+    num_near = int(rng.integers(16))
     width = LAYOUTS[layout].width
     words = np.minimum(rng.geometric(0.03, (n, width)) - 1, 255).astype(np.uint8)
     words[:, -1] ^= rng.integers(0, 2, n).astype(np.uint8) << 7
     zeros = run(0, bytes(FULL - n * width), [CONST])
-    planes = [rans(values, num_lanes=num_lanes).plane() for values in split_fields(layout, words.tobytes())]
+    planes = [rans(values, None, num_lanes, num_near).plane() for values in split_fields(layout, words.tobytes())]
     check(coded(run(layout, words.tobytes(), planes), zeros))
 
 
@@ -106,25 +130,36 @@ def test_rans_extreme_frequencies():
         check(coded(run(0, values.tobytes(), [rans(values, (freq, [0, 1], 0)).plane()]), ZEROS))
 
 
-@pytest.mark.parametrize("num_lanes", [64, 128])
-@pytest.mark.parametrize("n", [1, 63, 64, 65, 127, 128, 129, 192, 1000, 5000])
+@pytest.mark.parametrize("num_lanes", [64, 128, 256])
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 127, 128, 129, 192, 255, 256, 257, 320, 1000, 5000])
 def test_rans_lanes(num_lanes, n):
     values = np.minimum(np.random.default_rng(SEED).geometric(0.4, n), 40).astype(np.uint8)
     plane = rans(values, ([128, 64, 32, 31, 1], [1, 2, 3, 4, 0], 1), num_lanes).plane()
     check(coded(run(0, values.tobytes(), [plane]), ZEROS))
 
 
-def test_rans_all_escapes():
-    values = np.random.default_rng(SEED).integers(0, 256, 1000).astype(np.uint8)
-    check(coded(run(0, values.tobytes(), [rans(values, ([1, 255], [0, 0], 1)).plane()]), ZEROS))
+@pytest.mark.parametrize("num_near", range(16))
+@pytest.mark.parametrize("layout", [0, 10])
+def test_rans_all_escapes(layout, num_near):
+    """Nothing but escapes, from all far to most near; in a field of 8 bits and in one of 10."""
+    rng = np.random.default_rng([SEED, num_near])
+    words = (rng.geometric(0.1, 1001 * LAYOUTS[layout].width) - 1).astype(np.uint8).tobytes()
+    first, *rest = split_fields(layout, words)
+    absent = (1 << LAYOUTS[layout].fields[0]) - 1
+    plane = rans(first, ([1, 255], [absent, 0], 1), num_near=num_near)
+    assert (len(plane.nibbles), len(plane.near), len(plane.far) > 0) == (1001, num_near, True)
+    check(coded(run(layout, words, [plane.plane(), *[RAW] * len(rest)]), ZEROS))
 
 
-def test_rans_escape_among_dropped_symbols():
-    """Lanes beyond the last element may hold any symbol, an escape as well, and take no escape value."""
-    values = np.arange(64, dtype=np.uint8).repeat(2)
-    whole = rans(values, ([128, 127, 1], [0, 1, 0], 1))
-    whole.escapes = values[4:100].tobytes()
-    check(coded(run(0, values[:100].tobytes(), [whole.plane()]), ZEROS))
+@pytest.mark.parametrize("num_lanes", [64, 128, 256])
+def test_rans_escape_among_dropped_symbols(num_lanes):
+    """Lanes beyond the last element may hold any symbol, an escape as well, and take no nibble."""
+    n = num_lanes - 29
+    values = np.arange(num_lanes // 2, dtype=np.uint8).repeat(2)
+    whole = rans(values, ([128, 127, 1], [0, 1, 0], 1), num_lanes)
+    whole.nibbles = whole.nibbles[: n - 4]
+    whole.far = whole.far[: whole.nibbles.count(15)]
+    check(coded(run(0, values[:n].tobytes(), [whole.plane()]), ZEROS))
 
 
 def test_rans_value_twice():
@@ -133,33 +168,42 @@ def test_rans_value_twice():
     check(coded(run(0, values.tobytes(), [rans(values, ([100, 156], [9, 9], 0)).plane()]), ZEROS))
 
 
-# The example of docs/format.md section 5.1, by hand. Head and tail of a byte each around 130 elements BF16, all -1.0
-# (BF 80: sign 1, exponent 7F, mantissa 00) but element 0 = -2.0 (C0 00: exponent 80) and element 129 = -2^-15
-# (B8 00: exponent 70). Field 0 is the exponent: symbols 7F with frequency 254 (start 0), 80 with 1 (start 254),
-# the escape with 1 (start 255).
-# Backwards from element 255 (127 lanes 2..127 with symbol 0 throughout):
-#   lanes 2-127: 256 -> 256*(256/254) + 256%254 + 0 = 258 -> 256*1 + 4 = 260 = 04 01
-#   lane 1: escape: 256 >= 256*1: byte 00, x = 1 -> 256*1 + 0 + 255 = 511; symbol 0: 256*2 + 3 = 515 = 03 02
+# The example of docs/format.md section 5.1, by hand. Head and tail of a byte each around 131 elements BF16, all -1.0
+# (BF 80: sign 1, exponent 7F, mantissa 00) but element 0 = -2.0 (C0 00: exponent 80), element 129 = -2^-15 (B8 00:
+# exponent 70) and element 130 = -2^-31 (B0 00: exponent 60). Field 0 is the exponent: symbols 7F with frequency 254
+# (start 0), 80 with 1 (start 254), the escape with 1 (start 255).
+# Backwards from element 255 (125 lanes 3..127 with symbol 0 throughout):
+#   lanes 3-127: 256 -> 256*(256/254) + 256%254 + 0 = 258 -> 256*1 + 4 = 260 = 04 01
+#   lanes 2, 1: escape: 256 >= 256*1: byte 00, x = 1 -> 256*1 + 0 + 255 = 511; symbol 0: 256*2 + 3 = 515 = 03 02
 #   lane 0: symbol 0: 258; symbol 1: 258 >= 256*1: byte 02, x = 1 -> 256*1 + 0 + 254 = 510 = FE 01
 # Field 1 is the sign and the mantissa: 1 0000000 in every element.
 EXAMPLE_RUN = bytes.fromhex(
     "AA BB"  # head, tail
-    "02 000000 15010000"  # plane 0: RANS, 277 bytes
+    "02 000000 1C010000"  # plane 0: RANS, 284 bytes
     "01 000000 01000000"  # plane 1: CONST, 1 byte
-    "03 01 80 00 02000000 01000000"  # 3 symbols, has_escape, 128 lanes, 2 coded bytes, 1 escape
-    "FE 01 01  7F 80 00"  # frequencies, values
-    "FE01 0302" + "0401" * 126 +  # states
-    "02 00  70"  # coded bytes of element 0 (lane 0) and element 129 (lane 1), the escape value
+    "03 01 02 01 03000000 02000000 01000000"  # 3 symbols, has_escape, 128 lanes, 1 near; 3 coded, 2 escapes, 1 far
+    "FE 01 01  7F 80 00  70"  # frequencies, values, the near value
+    "FE01 0302 0302" + "0401" * 125 +  # states
+    "02 00 00  F0  60"  # coded bytes of elements 0, 129 and 130; near value 0 and a far one; the far value
     "80"
 )  # fmt: skip
-EXAMPLE_PLAIN = bytes.fromhex("AA" + "00C0" + "80BF" * 128 + "00B8" + "BB")
+EXAMPLE_PLAIN = bytes.fromhex("AA" + "00C0" + "80BF" * 128 + "00B8" + "00B0" + "BB")
+
+
+def test_example_is_that_of_the_text():
+    """The bytes of the block in section 5.1, its ellipsis written out, are those above."""
+    text = (pathlib.Path(__file__).parents[1] / "docs/format.md").read_text()
+    block = text.split("### 5.1 Example")[1].split("```")[1].strip().splitlines()
+    digits = " ".join(line[:42].strip() if len(line) > 42 else line for line in block)
+    assert bytes.fromhex(digits.replace("04 01 … 04 01", "0401" * 125)) == EXAMPLE_RUN
+    assert (len(EXAMPLE_RUN), len(EXAMPLE_PLAIN)) == (303, 264)
+    assert "Its payload of 303 bytes" in text and "plain_size 264" in text
 
 
 def test_example_of_the_text():
-    assert (len(EXAMPLE_RUN), len(EXAMPLE_PLAIN)) == (296, 262)
     payload = (
         bytes.fromhex("02 000000")
-        + bytes.fromhex("01 01 0000 06010000 28010000")
+        + bytes.fromhex("01 01 0000 08010000 2F010000")
         + ZEROS.record
         + EXAMPLE_RUN
         + ZEROS.payload
@@ -169,9 +213,18 @@ def test_example_of_the_text():
     out = bytearray(len(plain))
     _native.Codec(16).decode(payload, 7, (len(payload), 1, xxh3(payload, 7), 0), out)
     assert out == plain
+
+
+def test_example_as_forged():
     exponents, rest = split_fields(1, EXAMPLE_PLAIN[1:-1])
-    planes = [rans(exponents, ([254, 1, 1], [0x7F, 0x80, 0], 1)).plane(), const_plane(int(rest[0]))]
+    planes = [rans(exponents, ([254, 1, 1], [0x7F, 0x80, 0], 1), num_near=1).plane(), const_plane(int(rest[0]))]
     assert run(1, EXAMPLE_PLAIN, planes, phase=1).payload == EXAMPLE_RUN
+
+
+def test_joint_fields_by_hand():
+    """-2^-15 of 1.375 as BF16: sign 1, exponent 70, mantissa 0110000; exponent and 01 stay together, then the sign."""
+    fields = split_fields(10, bytes.fromhex("30B8"))
+    assert [int(field[0]) for field in fields] == [0b01110000_01, 0b1_10000]
 
 
 def test_raw_planes_by_hand():
@@ -186,9 +239,7 @@ def test_raw_planes_by_hand():
 
 def test_many_runs_and_chunks():
     rng = np.random.default_rng(SEED)
-    pieces = [
-        run(layout, weights(layout, 100 + layout, rng), [RANS] * len(LAYOUTS[layout].fields)) for layout in LAYOUTS
-    ]
+    pieces = [run(layout, weights(layout, 100 + layout, rng), planes_of(layout, RANS)) for layout in LAYOUTS]
     filler = FULL - sum(len(piece.plain) for piece in pieces)
     first = coded(*pieces, run(1, weights(1, filler, rng)[:filler], [RANS, ZSTD]))
     small = coded(*[run(0, bytes([i]) * 1024, [CONST]) for i in range(64)])
@@ -228,9 +279,9 @@ def random_run(rng: np.random.Generator) -> CodedRun:
     planes = []
     for bits, values in zip(fields, split_fields(layout, plain[phase : phase + n * width]), strict=True):
         possible = [RAW, RANS] + [ZSTD] * (bits == 8) + [CONST] * bool(np.all(values == values[0]))
-        coding = int(rng.choice(possible))
-        num_lanes = int(rng.choice([64, 128]))
-        planes.append(rans(values, num_lanes=num_lanes).plane() if coding == RANS else coding)
+        coding = RANS if LAYOUTS[layout].is_joint and not planes else int(rng.choice(possible))
+        num_lanes, num_near = int(rng.choice([64, 128, 256])), int(rng.integers(16))
+        planes.append(rans(values, None, num_lanes, num_near).plane() if coding == RANS else coding)
     return run(layout, plain, planes, phase)
 
 
