@@ -4,6 +4,8 @@
  *   encode   segments -> plan (plan.c, guess.c, divide.c) -> runs (run.c) -> planes (plane.c, rans.c) -> payload,
  *            which is decoded again and compared
  *   decode   payload -> hash -> run table -> runs -> planes -> plain bytes
+ *
+ * What a COPY run says is found and checked here; its bytes are fetched by copy.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +18,7 @@
 #include "run.h"
 #include "zstd_frame.h"
 
-enum { TABLE_FIXED = 4, RUN_RECORD = 12 };
+enum { TABLE_FIXED = 4, RUN_RECORD = 12, COPY_SIZE = 16, XOR = 241 };
 
 /* ---- scratch memory ---- */
 
@@ -99,9 +101,9 @@ enum zipfs_status zipfs_chunk_runs(const uint8_t *src, size_t src_size, size_t p
         return ZIPFS_RESERVED_NOT_ZERO;
     for (size_t i = 0; i < num_runs; i++) {
         const uint8_t *record = src + TABLE_FIXED + RUN_RECORD * i;
-        if (record[0] == 240 || record[0] == 241) /* references, docs/format.md section 8 */
+        if (record[0] == XOR)
             return ZIPFS_UNKNOWN_FEATURE;
-        if (!zipfs_layout_info(record[0]))
+        if (record[0] != ZIPFS_COPY && !zipfs_layout_info(record[0]))
             return ZIPFS_UNKNOWN_LAYOUT;
         if (record[2] || record[3])
             return ZIPFS_RESERVED_NOT_ZERO;
@@ -115,24 +117,43 @@ enum zipfs_status zipfs_chunk_runs(const uint8_t *src, size_t src_size, size_t p
     return ZIPFS_OK;
 }
 
+/* Notes the COPY run that begins `at` bytes into the chunk; src is its payload. */
+static enum zipfs_status note_copy(const struct zipfs_run *run, const uint8_t *src, size_t at,
+                                   struct zipfs_copies *copies) {
+    if (!copies)
+        return ZIPFS_UNKNOWN_FEATURE;
+    if (run->phase || !run->plain_size || run->stored_size != COPY_SIZE || copies->num == ZIPFS_MAX_COPIES)
+        return ZIPFS_BAD_COPY;
+    if (zipfs_load32(src)) /* another base than this file */
+        return ZIPFS_UNKNOWN_FEATURE;
+    if (zipfs_load32(src + 4))
+        return ZIPFS_RESERVED_NOT_ZERO;
+    copies->list[copies->num++] = (struct zipfs_copy){(uint32_t)at, run->plain_size, zipfs_load64(src + 8)};
+    return ZIPFS_OK;
+}
+
 static enum zipfs_status decode_runs(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst,
-                                     size_t dst_size) {
+                                     size_t dst_size, struct zipfs_copies *copies) {
     struct zipfs_run runs[ZIPFS_MAX_RUNS];
     size_t num_runs;
     enum zipfs_status status = zipfs_chunk_runs(src, src_size, dst_size, runs, &num_runs);
     if (status)
         return status;
     src += TABLE_FIXED + RUN_RECORD * num_runs;
-    for (size_t i = 0; i < num_runs && !status; i++) {
-        status = zipfs_run_decode(codec, &runs[i], src, dst);
+    for (size_t i = 0, at = 0; i < num_runs && !status; i++) {
+        if (ZIPFS_UNLIKELY(runs[i].layout == ZIPFS_COPY))
+            status = note_copy(&runs[i], src, at, copies);
+        else
+            status = zipfs_run_decode(codec, &runs[i], src, dst + at);
         src += runs[i].stored_size;
-        dst += runs[i].plain_size;
+        at += runs[i].plain_size;
     }
     return status;
 }
 
-enum zipfs_status zipfs_decode_chunk(struct zipfs_codec *codec, uint64_t number, const struct zipfs_entry *entry,
-                                     const uint8_t *src, uint8_t *dst, size_t dst_size) {
+/* copies NULL: there must be none. */
+static enum zipfs_status decode(struct zipfs_codec *codec, uint64_t number, const struct zipfs_entry *entry,
+                                const uint8_t *src, uint8_t *dst, size_t dst_size, struct zipfs_copies *copies) {
     if (!dst_size || dst_size > codec->chunk_size)
         return ZIPFS_BAD_ARGUMENT;
     bool stored = entry->kind == ZIPFS_KIND_STORED;
@@ -141,12 +162,26 @@ enum zipfs_status zipfs_decode_chunk(struct zipfs_codec *codec, uint64_t number,
     if (codec->kernels->hash(src, entry->stored_size, number) != entry->stored_hash)
         return ZIPFS_CHUNK_CHECKSUM;
     if (!stored)
-        return decode_runs(codec, src, entry->stored_size, dst, dst_size);
+        return decode_runs(codec, src, entry->stored_size, dst, dst_size, copies);
     memcpy(dst, src, dst_size);
     return ZIPFS_OK;
 }
 
+enum zipfs_status zipfs_decode_chunk(struct zipfs_codec *codec, uint64_t number, const struct zipfs_entry *entry,
+                                     const uint8_t *src, uint8_t *dst, size_t dst_size) {
+    return decode(codec, number, entry, src, dst, dst_size, NULL);
+}
+
+enum zipfs_status zipfs_decode_chunk_copies(struct zipfs_codec *codec, uint64_t number, const struct zipfs_entry *entry,
+                                            const uint8_t *src, uint8_t *dst, size_t dst_size,
+                                            struct zipfs_copies *copies_ret) {
+    copies_ret->num = 0;
+    return decode(codec, number, entry, src, dst, dst_size, copies_ret);
+}
+
 /* ---- encoding ---- */
+
+static const struct zipfs_copies no_copies = {.num = 0};
 
 static struct zipfs_effort effort_of(enum zipfs_level level) {
     switch (level) {
@@ -203,9 +238,18 @@ static size_t encode_piece(struct zipfs_codec *codec, struct zipfs_piece *piece,
     return size;
 }
 
-/* Writes the payload of a plan; returns its size, SIZE_MAX when it exceeds capacity. */
-static size_t encode_plan(struct zipfs_codec *codec, struct zipfs_plan *plan, const uint8_t *src, uint8_t *dst,
-                          size_t capacity) {
+static size_t encode_copy(const struct zipfs_copy *copy, uint8_t *dst, size_t capacity) {
+    if (capacity < COPY_SIZE)
+        return SIZE_MAX;
+    memset(dst, 0, COPY_SIZE);
+    zipfs_store64(dst + 8, copy->target);
+    return COPY_SIZE;
+}
+
+/* Writes the payload of a plan, whose pieces of layout COPY are `copies`; returns its size, SIZE_MAX when it exceeds
+ * capacity. */
+static size_t encode_plan(struct zipfs_codec *codec, struct zipfs_plan *plan, const struct zipfs_copy *copies,
+                          const uint8_t *src, uint8_t *dst, size_t capacity) {
     size_t size = TABLE_FIXED + RUN_RECORD * plan->num_pieces;
     if (size > capacity)
         return SIZE_MAX;
@@ -214,7 +258,9 @@ static size_t encode_plan(struct zipfs_codec *codec, struct zipfs_plan *plan, co
     for (size_t i = 0; i < plan->num_pieces; i++) {
         struct zipfs_piece *piece = &plan->pieces[i];
         uint8_t *record = dst + TABLE_FIXED + RUN_RECORD * i;
-        size_t run_size = encode_piece(codec, piece, src + piece->offset, dst + size, capacity - size);
+        size_t run_size = piece->layout == ZIPFS_COPY
+                              ? encode_copy(copies++, dst + size, capacity - size)
+                              : encode_piece(codec, piece, src + piece->offset, dst + size, capacity - size);
         if (run_size == SIZE_MAX)
             return SIZE_MAX;
         record[0] = (uint8_t)piece->layout;
@@ -252,16 +298,64 @@ static size_t encode_as_one_run(struct zipfs_codec *codec, const uint8_t *src, s
     return run_size + head;
 }
 
-static enum zipfs_status encode_payload(struct zipfs_codec *codec, uint64_t base, const uint8_t *src, size_t src_size,
-                                        const struct zipfs_segment *segments, size_t num_segments, uint8_t *dst,
-                                        struct zipfs_entry *entry_ret) {
-    struct zipfs_plan plan;
-    enum zipfs_status status = zipfs_plan_chunk(codec, src, src_size, base, segments, num_segments, &plan);
+/* One chunk to encode, at plain offset `base`. */
+struct job {
+    const uint8_t *src;
+    size_t src_size;
+    uint64_t base;
+    const struct zipfs_segment *segments;
+    size_t num_segments;
+};
+
+/* Plans bytes [start, end) of the chunk behind the pieces that are there already. */
+static enum zipfs_status plan_part(struct zipfs_codec *codec, const struct job *job, size_t start, size_t end,
+                                   struct zipfs_plan *plan) {
+    struct zipfs_plan part;
+    enum zipfs_status status = zipfs_plan_chunk(codec, job->src + start, end - start, job->base + start, job->segments,
+                                                job->num_segments, &part);
     if (status)
         return status;
-    zipfs_plan_divide(codec, src, &plan);
-    bool one_run = one_run_promises(codec, &plan, src_size);
-    size_t size = encode_plan(codec, &plan, src, dst, src_size - 1);
+    zipfs_plan_divide(codec, job->src + start, &part);
+    for (size_t i = 0; i < part.num_pieces; i++) {
+        part.pieces[i].offset += start;
+        plan->pieces[plan->num_pieces++] = part.pieces[i];
+    }
+    return ZIPFS_OK;
+}
+
+/* Plans the copies and what lies between them. More than 64 pieces: as far as it came. */
+static enum zipfs_status plan_all(struct zipfs_codec *codec, const struct job *job, const struct zipfs_copies *copies,
+                                  struct zipfs_plan *plan) {
+    _Static_assert(2 * ZIPFS_MAX_RUNS + 1 <= sizeof plan->pieces / sizeof plan->pieces[0], "overflow");
+    enum zipfs_status status = ZIPFS_OK;
+    size_t done = 0;
+    plan->num_pieces = 0;
+    for (size_t i = 0; i <= copies->num && !status && plan->num_pieces <= ZIPFS_MAX_RUNS; i++) {
+        const struct zipfs_copy *copy = i < copies->num ? &copies->list[i] : NULL;
+        size_t end = copy ? copy->at : job->src_size;
+        if (end > done)
+            status = plan_part(codec, job, done, end, plan);
+        if (copy) {
+            plan->pieces[plan->num_pieces++] = (struct zipfs_piece){ZIPFS_COPY, 0, copy->at, copy->size};
+            done = copy->at + copy->size;
+        }
+    }
+    return status;
+}
+
+static enum zipfs_status encode_payload(struct zipfs_codec *codec, const struct job *job,
+                                        const struct zipfs_copies *copies, uint8_t *dst,
+                                        struct zipfs_entry *entry_ret) {
+    const uint8_t *src = job->src;
+    size_t src_size = job->src_size;
+    struct zipfs_plan plan;
+    enum zipfs_status status = plan_all(codec, job, copies, &plan);
+    if (status)
+        return status;
+    if (plan.num_pieces > ZIPFS_MAX_RUNS)
+        return encode_payload(codec, job, &no_copies, dst, entry_ret);
+    bool one_run = !copies->num && one_run_promises(codec, &plan, src_size);
+    size_t size = encode_plan(codec, &plan, copies->list, src, dst, src_size - 1);
     if (one_run)
         size = encode_as_one_run(codec, src, src_size, dst, size, src_size - 1);
     entry_ret->kind = size == SIZE_MAX ? ZIPFS_KIND_STORED : ZIPFS_KIND_RUNS;
@@ -271,12 +365,49 @@ static enum zipfs_status encode_payload(struct zipfs_codec *codec, uint64_t base
     return ZIPFS_OK;
 }
 
+/* Are the copies in order, in the chunk and from what lies before it? */
+static bool copies_fit(const struct zipfs_copies *copies, uint64_t base, size_t src_size) {
+    if (copies->num > ZIPFS_MAX_COPIES)
+        return false;
+    size_t done = 0;
+    for (size_t i = 0; i < copies->num; i++) {
+        const struct zipfs_copy *copy = &copies->list[i];
+        if (copy->at < done || copy->at > src_size || !copy->size || copy->size > src_size - copy->at ||
+            copy->target > base || copy->size > base - copy->target)
+            return false;
+        done = copy->at + copy->size;
+    }
+    return true;
+}
+
+/* Does the payload decode to src? What it copies the caller answers for. */
+static bool decodes_to(struct zipfs_codec *codec, uint64_t number, const struct zipfs_entry *entry,
+                       const uint8_t *payload, const struct zipfs_copies *copies, const uint8_t *src, size_t src_size) {
+    struct zipfs_copies found;
+    uint8_t *check = codec->encoder->check;
+    if (zipfs_decode_chunk_copies(codec, number, entry, payload, check, src_size, &found))
+        return false;
+    if (found.num && (found.num != copies->num || memcmp(found.list, copies->list, found.num * sizeof found.list[0])))
+        return false;
+    for (size_t i = 0; i < found.num; i++)
+        memcpy(check + found.list[i].at, src + found.list[i].at, found.list[i].size);
+    return !memcmp(check, src, src_size);
+}
+
 enum zipfs_status zipfs_encode_chunk(struct zipfs_codec *codec, enum zipfs_level level, uint64_t number,
                                      const uint8_t *src, size_t src_size, const struct zipfs_segment *segments,
                                      size_t num_segments, uint8_t *dst, size_t dst_capacity,
                                      struct zipfs_entry *entry_ret) {
+    return zipfs_encode_chunk_copies(codec, level, number, src, src_size, segments, num_segments, &no_copies, dst,
+                                     dst_capacity, entry_ret);
+}
+
+enum zipfs_status zipfs_encode_chunk_copies(struct zipfs_codec *codec, enum zipfs_level level, uint64_t number,
+                                            const uint8_t *src, size_t src_size, const struct zipfs_segment *segments,
+                                            size_t num_segments, const struct zipfs_copies *copies, uint8_t *dst,
+                                            size_t dst_capacity, struct zipfs_entry *entry_ret) {
     if (!src_size || src_size > codec->chunk_size || (unsigned)level > ZIPFS_LEVEL_MAX ||
-        number > UINT64_MAX / codec->chunk_size - 1)
+        number > UINT64_MAX / codec->chunk_size - 1 || !copies_fit(copies, number * codec->chunk_size, src_size))
         return ZIPFS_BAD_ARGUMENT;
     if (dst_capacity < src_size)
         return ZIPFS_NO_SPACE;
@@ -285,14 +416,14 @@ enum zipfs_status zipfs_encode_chunk(struct zipfs_codec *codec, enum zipfs_level
         return status;
     codec->encoder->effort = effort_of(level);
     struct zipfs_entry entry;
-    status = encode_payload(codec, number * codec->chunk_size, src, src_size, segments, num_segments, dst, &entry);
+    struct job job = {src, src_size, number * codec->chunk_size, segments, num_segments};
+    status = encode_payload(codec, &job, copies, dst, &entry);
     if (status)
         return status;
     entry.stored_hash = codec->kernels->hash(dst, entry.stored_size, number);
     entry.plain_hash = codec->kernels->hash(src, src_size, 0);
     /* A mismatch would be a defect of this library: it must end here, as an error, and never in a container. */
-    if (zipfs_decode_chunk(codec, number, &entry, dst, codec->encoder->check, src_size) ||
-        memcmp(codec->encoder->check, src, src_size))
+    if (!decodes_to(codec, number, &entry, dst, copies, src, src_size))
         return ZIPFS_PLAIN_CHECKSUM;
     *entry_ret = entry;
     return ZIPFS_OK;

@@ -7,6 +7,7 @@ static const uint8_t MAGIC[8] = {0x89, 'Z', 'I', 'P', 'F', 'S', '\r', '\n'};
 enum {
     VERSION = 1,
     FLAG_SHA256 = 1,
+    FEATURE_COPIES = 1,
     SECTIONS_OFFSET = 96,
     SECTION_SIZE = 24,
     SECTIONS_MIN = 3,
@@ -147,8 +148,10 @@ enum zipfs_status zipfs_header_parse(const uint8_t *src, size_t src_size, uint64
         return ZIPFS_BAD_HEADER;
     if (flags & ~(uint32_t)FLAG_SHA256)
         return ZIPFS_RESERVED_NOT_ZERO;
-    if (zipfs_load64(src + 16) != 0)
+    uint64_t features = zipfs_load64(src + 16);
+    if (features & ~(uint64_t)FEATURE_COPIES)
         return ZIPFS_UNKNOWN_FEATURE;
+    header.has_copies = features & FEATURE_COPIES;
     if ((status = parse_sizes(src, file_size, &header)) != ZIPFS_OK)
         return status;
     unsigned num_sections = zipfs_load16(src + 50);
@@ -181,6 +184,7 @@ enum zipfs_status zipfs_header_write(const struct zipfs_header *header, uint8_t 
     zipfs_store16(dst + 8, VERSION);
     zipfs_store16(dst + 10, ZIPFS_HEADER_SIZE);
     zipfs_store32(dst + 12, header->has_sha256 ? FLAG_SHA256 : 0);
+    zipfs_store64(dst + 16, header->has_copies ? FEATURE_COPIES : 0);
     zipfs_store64(dst + 32, header->plain_size);
     zipfs_store64(dst + 40, header->container_size);
     dst[48] = header->chunk_log2;

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 #include "cache.h"
 #include "common.h"
 #include "container.h"
+#include "copy.h"
 #include "io.h"
 #include "log.h"
 #include "pool.h"
@@ -148,9 +150,13 @@ static enum told note_damage(struct damage *damage, uint64_t number) {
     return damage->num_numbers == DAMAGE_MAX ? TELL_LAST : TELL;
 }
 
-/* Logs the failure of a chunk, once, and gives the errno for its readers. errno holds the reason of ZIPFS_IO. */
-static int fail_chunk(struct zipfs_file *file, uint64_t number, enum zipfs_status status) {
+/* Logs the failure of a chunk, once, and gives the errno for its readers. `culprit` is the chunk that `status` is
+ * about: this one, or one that it copies from. errno holds the reason of ZIPFS_IO. */
+static int fail_copies(struct zipfs_file *file, uint64_t number, uint64_t culprit, enum zipfs_status status) {
     int io_error = errno;
+    char where[64] = "";
+    if (culprit != number)
+        snprintf(where, sizeof where, " in chunk %" PRIu64 ", which it copies from", culprit);
     struct damage *damage = &file->damage;
     pthread_mutex_lock(&damage->lock);
     enum told told = note_damage(damage, number);
@@ -159,10 +165,14 @@ static int fail_chunk(struct zipfs_file *file, uint64_t number, enum zipfs_statu
     uint64_t start = number << file->header->chunk_log2;
     const char *reason = status == ZIPFS_IO ? strerrordesc_np(io_error) : zipfs_status_name(status);
     if (told != TOLD)
-        zipfs_logf("%s: chunk %" PRIu64 ", plain bytes %" PRIu64 " to %" PRIu64 ": %s%s", file->name, number, start,
-                   start + zipfs_chunk_size(file->header, number), reason ? reason : "I/O error",
+        zipfs_logf("%s: chunk %" PRIu64 ", plain bytes %" PRIu64 " to %" PRIu64 ": %s%s%s", file->name, number, start,
+                   start + zipfs_chunk_size(file->header, number), reason ? reason : "I/O error", where,
                    told == TELL_LAST ? " (further damaged chunks of this file are not told)" : "");
     return status == ZIPFS_NO_MEMORY ? -ENOMEM : -EIO;
+}
+
+static int fail_chunk(struct zipfs_file *file, uint64_t number, enum zipfs_status status) {
+    return fail_copies(file, number, number, status);
 }
 
 /* ---- whole chunks ---- */
@@ -199,8 +209,39 @@ static void check_stored(struct zipfs_file *file, struct batch *batch) {
     }
 }
 
+/* Decodes a payload; copies is left alone where the container has none. */
+static enum zipfs_status decode_one(struct zipfs_file *file, struct zipfs_codec *codec, uint64_t number,
+                                    const struct zipfs_entry *entry, const uint8_t *src, uint8_t *dst,
+                                    struct zipfs_copies *copies) {
+    size_t plain_size = zipfs_chunk_size(file->header, number);
+    if (ZIPFS_LIKELY(!file->header->has_copies))
+        return zipfs_decode_chunk(codec, number, entry, src, dst, plain_size);
+    return zipfs_decode_chunk_copies(codec, number, entry, src, dst, plain_size, copies);
+}
+
+/* Fills the copies of the chunks that were decoded. No seat is held: it reads. */
+static void fill_copies(struct zipfs_file *file, struct batch *batch, const struct zipfs_copies *copies) {
+    struct zipfs_copier copier = {
+        .reader = file->reader, .buffers = zipfs_pool_buffers(file->pool), .pool = file->pool};
+    uint8_t *dst = batch->dst;
+    for (unsigned i = 0; i < batch->num_chunks; i++) {
+        uint64_t number = batch->first + i, culprit = number;
+        enum zipfs_status status = ZIPFS_OK;
+        if (!batch->errors[i])
+            status = zipfs_copier_fill(&copier, number, &copies[i], dst, &culprit);
+        if (status != ZIPFS_OK)
+            batch->errors[i] = fail_copies(file, number, culprit, status);
+        dst += zipfs_chunk_size(file->header, number);
+    }
+    zipfs_copier_finish(&copier);
+    ZIPFS_COUNT(file->counters->chunks_decoded, copier.num_decoded);
+    ZIPFS_COUNT(file->counters->bytes_decoded, copier.bytes_decoded);
+    ZIPFS_COUNT(file->counters->stored_bytes_read, copier.stored_bytes_read);
+}
+
 /* Decodes all chunks of the batch, damaged ones or not. */
 static void decode_runs(struct zipfs_file *file, struct batch *batch, const uint8_t *src) {
+    struct zipfs_copies copies[BATCH_CHUNKS]; /* not touched, and so for nothing, where the container has none */
     struct zipfs_seat *seat = NULL;
     enum zipfs_status no_seat = zipfs_pool_take_seat(file->pool, file->header->chunk_log2, &seat);
     uint8_t *dst = batch->dst;
@@ -208,8 +249,7 @@ static void decode_runs(struct zipfs_file *file, struct batch *batch, const uint
         uint64_t number = batch->first + i;
         const struct zipfs_entry *entry = &batch->entries[i];
         size_t plain_size = zipfs_chunk_size(file->header, number);
-        enum zipfs_status status = seat ? zipfs_decode_chunk(seat->codec, number, entry, src, dst, plain_size)
-                                        : no_seat;
+        enum zipfs_status status = seat ? decode_one(file, seat->codec, number, entry, src, dst, &copies[i]) : no_seat;
         if (status == ZIPFS_OK)
             count_decoded(file, plain_size, entry->stored_size);
         else
@@ -219,6 +259,8 @@ static void decode_runs(struct zipfs_file *file, struct batch *batch, const uint
     }
     if (seat)
         zipfs_pool_give_seat(file->pool, seat);
+    if (file->header->has_copies)
+        fill_copies(file, batch, copies);
 }
 
 /* Reads and decodes the payloads of the batch. Returns how the read went; what fails after it is in batch->errors. */

@@ -46,6 +46,11 @@ static void codec_dealloc(CodecObject *self) {
 
 /* ---- encode ---- */
 
+/* Plain bytes [offset, offset + size), which lie in one chunk, are those from `target`. */
+struct copy_record {
+    uint64_t offset, size, target;
+};
+
 struct encode_job {
     struct zipfs_codec *codec;
     size_t chunk_size;
@@ -55,10 +60,26 @@ struct encode_job {
     size_t src_size;
     const struct zipfs_segment *segments;
     size_t num_segments;
+    const struct copy_record *copies;
+    size_t num_copies;
     uint8_t *dst;
     struct zipfs_entry *entries;
     size_t num_chunks;
 };
+
+/* Takes the records of the job's next chunk, `size` bytes at plain offset `base`, off the list. False: they do not fit
+ * the chunk. */
+static bool take_copies(struct encode_job *job, uint64_t base, size_t size, struct zipfs_copies *copies) {
+    copies->num = 0;
+    for (; job->num_copies && job->copies->offset < base + size; job->copies++, job->num_copies--) {
+        const struct copy_record *record = job->copies;
+        if (copies->num == ZIPFS_MAX_COPIES || record->offset < base || record->size > size)
+            return false;
+        copies->list[copies->num++] =
+            (struct zipfs_copy){(uint32_t)(record->offset - base), (uint32_t)record->size, record->target};
+    }
+    return true;
+}
 
 /* Encodes all chunks of the job; on failure job->number is the chunk's. */
 static enum zipfs_status encode_chunks(struct encode_job *job) {
@@ -67,13 +88,17 @@ static enum zipfs_status encode_chunks(struct encode_job *job) {
         size_t start = i * job->chunk_size;
         size_t rest = job->src_size - start;
         size_t size = rest < job->chunk_size ? rest : job->chunk_size;
-        enum zipfs_status status = zipfs_encode_chunk(job->codec, job->level, job->number, job->src + start, size,
-                                                      job->segments, job->num_segments, dst, size, &job->entries[i]);
+        struct zipfs_copies copies;
+        if (!take_copies(job, job->number * job->chunk_size, size, &copies))
+            return ZIPFS_BAD_ARGUMENT;
+        enum zipfs_status status =
+            zipfs_encode_chunk_copies(job->codec, job->level, job->number, job->src + start, size, job->segments,
+                                      job->num_segments, &copies, dst, size, &job->entries[i]);
         if (status != ZIPFS_OK)
             return status;
         dst += job->entries[i].stored_size;
     }
-    return ZIPFS_OK;
+    return job->num_copies ? ZIPFS_BAD_ARGUMENT : ZIPFS_OK;
 }
 
 static PyObject *entry_tuple(const struct zipfs_entry *entry) {
@@ -112,9 +137,17 @@ static PyObject *run_encode(CodecObject *self, struct encode_job *job) {
     return result;
 }
 
-static const char *encode_mistake(const Py_buffer *src, const Py_buffer *segments, const Py_buffer *dst, int level) {
-    if (segments->len % (Py_ssize_t)sizeof(struct zipfs_segment) != 0 || (uintptr_t)segments->buf % 8 != 0)
+/* Is it an array of aligned records? */
+static bool holds_records(const Py_buffer *buffer, size_t record_size) {
+    return buffer->len % (Py_ssize_t)record_size == 0 && (uintptr_t)buffer->buf % 8 == 0;
+}
+
+static const char *encode_mistake(const Py_buffer *src, const Py_buffer *segments, const Py_buffer *copies,
+                                  const Py_buffer *dst, int level) {
+    if (!holds_records(segments, sizeof(struct zipfs_segment)))
         return "segments must be aligned records of the form <QQII";
+    if (!holds_records(copies, sizeof(struct copy_record)))
+        return "copies must be aligned records of the form <QQQ";
     if (dst->len < src->len)
         return "dst must have the size of src at least";
     if (level < ZIPFS_LEVEL_FAST || level > ZIPFS_LEVEL_MAX)
@@ -123,15 +156,15 @@ static const char *encode_mistake(const Py_buffer *src, const Py_buffer *segment
 }
 
 static PyObject *codec_encode(CodecObject *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"src", "number", "segments", "level", "dst", NULL};
-    Py_buffer src, segments, dst;
+    static char *names[] = {"src", "number", "segments", "level", "dst", "copies", NULL};
+    Py_buffer src, segments, dst, copies = {.buf = NULL};
     uint64_t number;
     int level;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*O&y*iw*:encode", names, &src, zipfs_as_u64, &number, &segments,
-                                     &level, &dst))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*O&y*iw*|y*:encode", names, &src, zipfs_as_u64, &number, &segments,
+                                     &level, &dst, &copies))
         return NULL;
     PyObject *result = NULL;
-    const char *mistake = encode_mistake(&src, &segments, &dst, level);
+    const char *mistake = encode_mistake(&src, &segments, &copies, &dst, level);
     if (mistake) {
         PyErr_SetString(PyExc_ValueError, mistake);
     } else {
@@ -142,6 +175,8 @@ static PyObject *codec_encode(CodecObject *self, PyObject *args, PyObject *kwarg
             .src_size = src.len,
             .segments = segments.buf,
             .num_segments = segments.len / sizeof(struct zipfs_segment),
+            .copies = copies.buf,
+            .num_copies = copies.len / sizeof(struct copy_record),
             .dst = dst.buf,
         };
         result = run_encode(self, &job);
@@ -149,6 +184,8 @@ static PyObject *codec_encode(CodecObject *self, PyObject *args, PyObject *kwarg
     PyBuffer_Release(&src);
     PyBuffer_Release(&segments);
     PyBuffer_Release(&dst);
+    if (copies.obj)
+        PyBuffer_Release(&copies);
     return result;
 }
 

@@ -16,10 +16,11 @@ PyObject *zipfs_header_dict(const struct zipfs_header *header) {
     if (!sha256)
         return NULL;
 #define U64(name) #name, (unsigned long long)header->name
-    return Py_BuildValue("{sK sK sK sK sK sK sK sK sK sK sK sK sK sK sN}", U64(plain_size), U64(container_size),
+    return Py_BuildValue("{sK sK sK sK sK sK sK sK sK sK sK sK sK sK sN sN}", U64(plain_size), U64(container_size),
                          U64(num_chunks), U64(chunk_log2), U64(level), U64(zstd_version), U64(payloads_offset),
                          U64(payloads_size), U64(pages_offset), U64(pages_size), U64(root_offset), U64(root_size),
-                         U64(segments_offset), U64(segments_size), "sha256", sha256);
+                         U64(segments_offset), U64(segments_size), "sha256", sha256,
+                         "has_copies", PyBool_FromLong(header->has_copies));
 #undef U64
 }
 
@@ -73,6 +74,7 @@ static PyObject *py_header_write(PyObject *module, PyObject *args) {
         return PyErr_Format(PyExc_TypeError, "fields must be a dict");
     struct zipfs_header h = {0};
     const uint64_t none = 0, zstd_version = ZSTD_versionNumber();
+    uint64_t has_copies;
     if (!get_u64(fields, "plain_size", NULL, &h.plain_size)
         || !get_u64(fields, "container_size", NULL, &h.container_size)
         || !get_u32(fields, "chunk_log2", NULL, &h.chunk_log2) || !get_u32(fields, "level", NULL, &h.level)
@@ -83,8 +85,10 @@ static PyObject *py_header_write(PyObject *module, PyObject *args) {
         || !get_u64(fields, "pages_size", NULL, &h.pages_size) || !get_u64(fields, "root_offset", NULL, &h.root_offset)
         || !get_u64(fields, "root_size", NULL, &h.root_size)
         || !get_u64(fields, "segments_offset", &none, &h.segments_offset)
-        || !get_u64(fields, "segments_size", &none, &h.segments_size) || !get_sha256(fields, &h))
+        || !get_u64(fields, "segments_size", &none, &h.segments_size)
+        || !get_u64(fields, "has_copies", &none, &has_copies) || !get_sha256(fields, &h))
         return NULL;
+    h.has_copies = has_copies != 0;
     uint8_t dst[ZIPFS_HEADER_SIZE];
     enum zipfs_status status = zipfs_header_write(&h, dst);
     return status == ZIPFS_OK ? PyBytes_FromStringAndSize((char *)dst, sizeof dst)

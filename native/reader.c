@@ -10,6 +10,7 @@
 #include "buffers.h"
 #include "common.h"
 #include "container.h"
+#include "copy.h"
 #include "io.h"
 
 enum { NUM_SLOTS = 64, BUFFERS_KEPT = 8 };
@@ -132,25 +133,34 @@ enum zipfs_status zipfs_reader_entry(struct zipfs_reader *reader, uint64_t numbe
     return status;
 }
 
-/* Reads the payload of chunk `number` into a buffer that the caller gives back. */
-static enum zipfs_status read_payload(struct zipfs_reader *reader, uint64_t number, struct zipfs_buffer **payload_ret,
-                                      struct zipfs_entry *entry_ret) {
+enum zipfs_status zipfs_reader_payload(struct zipfs_reader *reader, struct zipfs_buffers *buffers, uint64_t number,
+                                       struct zipfs_buffer **payload_ret, struct zipfs_entry *entry_ret) {
     uint64_t offset;
     struct zipfs_buffer *payload;
     enum zipfs_status status = zipfs_reader_entry(reader, number, &offset, entry_ret);
     if (status == ZIPFS_OK)
-        status = zipfs_buffers_take(&reader->buffers, entry_ret->stored_size, &payload);
+        status = zipfs_buffers_take(buffers, entry_ret->stored_size, &payload);
     if (status != ZIPFS_OK)
         return status;
     status = pread_exact(reader->fd, payload->data, entry_ret->stored_size, offset);
     if (status != ZIPFS_OK) {
         int error = errno;
-        zipfs_buffers_give(&reader->buffers, payload);
+        zipfs_buffers_give(buffers, payload);
         errno = error;
         return status;
     }
     *payload_ret = payload;
     return ZIPFS_OK;
+}
+
+/* Fills the copies of a decoded chunk. */
+static enum zipfs_status fill_copies(struct zipfs_reader *reader, struct zipfs_codec *codec, uint64_t number,
+                                     const struct zipfs_copies *copies, uint8_t *dst) {
+    struct zipfs_copier copier = {.reader = reader, .buffers = &reader->buffers, .codec = codec};
+    uint64_t failed = number;
+    enum zipfs_status status = zipfs_copier_fill(&copier, number, copies, dst, &failed);
+    zipfs_copier_finish(&copier);
+    return failed != number && status >= ZIPFS_FIRST_FORMAT_ERROR ? ZIPFS_BAD_TARGET : status;
 }
 
 enum zipfs_status zipfs_reader_chunk(struct zipfs_reader *reader, struct zipfs_codec *codec, uint64_t number,
@@ -159,11 +169,17 @@ enum zipfs_status zipfs_reader_chunk(struct zipfs_reader *reader, struct zipfs_c
         return ZIPFS_BAD_ARGUMENT;
     struct zipfs_entry entry;
     struct zipfs_buffer *payload;
-    enum zipfs_status status = read_payload(reader, number, &payload, &entry);
+    enum zipfs_status status = zipfs_reader_payload(reader, &reader->buffers, number, &payload, &entry);
     if (status != ZIPFS_OK)
         return status;
-    status = zipfs_decode_chunk(codec, number, &entry, payload->data, dst, dst_size);
+    struct zipfs_copies copies = {.num = 0};
+    if (reader->header.has_copies)
+        status = zipfs_decode_chunk_copies(codec, number, &entry, payload->data, dst, dst_size, &copies);
+    else
+        status = zipfs_decode_chunk(codec, number, &entry, payload->data, dst, dst_size);
     zipfs_buffers_give(&reader->buffers, payload);
+    if (status == ZIPFS_OK && copies.num > 0)
+        status = fill_copies(reader, codec, number, &copies, dst);
     if (status == ZIPFS_OK && check_plain && zipfs_hash(dst, dst_size, 0) != entry.plain_hash)
         return ZIPFS_PLAIN_CHECKSUM;
     return status;
@@ -173,7 +189,7 @@ enum zipfs_status zipfs_reader_check(struct zipfs_reader *reader, struct zipfs_c
     (void)codec; /* a reader keeps its own buffers */
     struct zipfs_entry entry;
     struct zipfs_buffer *payload;
-    enum zipfs_status status = read_payload(reader, number, &payload, &entry);
+    enum zipfs_status status = zipfs_reader_payload(reader, &reader->buffers, number, &payload, &entry);
     if (status != ZIPFS_OK)
         return status;
     bool good = zipfs_hash(payload->data, entry.stored_size, number) == entry.stored_hash;

@@ -32,6 +32,8 @@ static const char *const names[ZIPFS_NUM_STATUS] = {
     NAME(BAD_RANS),
     NAME(BAD_ZSTD),
     NAME(BAD_SEGMENTS),
+    NAME(BAD_COPY),
+    NAME(BAD_TARGET),
 };
 
 const char *zipfs_status_name(enum zipfs_status status) {

@@ -31,8 +31,9 @@ enum zipfs_status {
     ZIPFS_NO_SPACE,  /* dst_capacity is too small */
     ZIPFS_BAD_ARGUMENT,
     ZIPFS_BAD_KERNEL, /* ZIPFS_KERNEL names a kernel that is unknown, not built, or beyond this CPU */
-    /* the container: docs/format.md sections 2 to 6 */
+    /* the container: docs/format.md sections 2 to 8 */
     ZIPFS_TRUNCATED,
+    ZIPFS_FIRST_FORMAT_ERROR = ZIPFS_TRUNCATED,
     ZIPFS_BAD_MAGIC,
     ZIPFS_BAD_VERSION,
     ZIPFS_BAD_HEADER,
@@ -54,6 +55,8 @@ enum zipfs_status {
     ZIPFS_BAD_RANS,
     ZIPFS_BAD_ZSTD,
     ZIPFS_BAD_SEGMENTS,
+    ZIPFS_BAD_COPY,   /* section 8 */
+    ZIPFS_BAD_TARGET, /* a chunk that this one copies from cannot be had */
     ZIPFS_NUM_STATUS
 };
 
@@ -91,7 +94,7 @@ enum zipfs_kind { ZIPFS_KIND_STORED = 0, ZIPFS_KIND_RUNS = 1 };
  *           19. Slow.
  */
 enum zipfs_level { ZIPFS_LEVEL_FAST = 0, ZIPFS_LEVEL_DEFAULT = 1, ZIPFS_LEVEL_MAX = 2 };
-enum { ZIPFS_CHUNK_LOG2_MIN = 16, ZIPFS_CHUNK_LOG2_MAX = 22, ZIPFS_MAX_RUNS = 64 };
+enum { ZIPFS_CHUNK_LOG2_MIN = 16, ZIPFS_CHUNK_LOG2_MAX = 22, ZIPFS_MAX_RUNS = 64, ZIPFS_MAX_COPIES = 8 };
 
 /* docs/format.md section 4.1. GUESS is no layout of the format: it asks the encoder to find one. */
 enum zipfs_layout {
@@ -106,6 +109,20 @@ struct zipfs_segment {
     uint64_t offset;
     uint64_t size;
     uint32_t layout; /* enum zipfs_layout */
+};
+
+/* The layout of runs without elements (docs/format.md section 8): plain bytes [at, at + size) of the chunk are those of
+ * the file from plain offset `target`. */
+enum { ZIPFS_COPY = 240 };
+struct zipfs_copy {
+    uint32_t at, size;
+    uint64_t target;
+};
+
+/* The copies of one chunk, ascending and without overlap. */
+struct zipfs_copies {
+    size_t num;
+    struct zipfs_copy list[ZIPFS_MAX_COPIES];
 };
 
 /* What the index holds of a chunk, without its offset. */
@@ -133,11 +150,27 @@ ZIPFS_API enum zipfs_status zipfs_encode_chunk(struct zipfs_codec *codec, enum z
                                                const struct zipfs_segment *segments, size_t num_segments,
                                                uint8_t *dst, size_t dst_capacity, struct zipfs_entry *entry_ret);
 
+/* The same for a chunk that repeats earlier bytes of its file: each of `copies` becomes a COPY run. The caller answers
+ * for their targets: that src holds the same bytes, and that they touch no copies. BAD_ARGUMENT for copies that break a
+ * rule of section 8 here. A chunk that would need more than 64 runs is encoded without copies. */
+ZIPFS_API enum zipfs_status zipfs_encode_chunk_copies(struct zipfs_codec *codec, enum zipfs_level level,
+                                                      uint64_t number, const uint8_t *src, size_t src_size,
+                                                      const struct zipfs_segment *segments, size_t num_segments,
+                                                      const struct zipfs_copies *copies, uint8_t *dst,
+                                                      size_t dst_capacity, struct zipfs_entry *entry_ret);
+
 /* Decodes the payload src of chunk `number` into exactly dst_size plain bytes, checking stored_hash first
- * (CHUNK_CHECKSUM). plain_hash is not checked. */
+ * (CHUNK_CHECKSUM). plain_hash is not checked. A payload with copies is rejected (UNKNOWN_FEATURE). */
 ZIPFS_API enum zipfs_status zipfs_decode_chunk(struct zipfs_codec *codec, uint64_t number,
                                                const struct zipfs_entry *entry, const uint8_t *src, uint8_t *dst,
                                                size_t dst_size);
+
+/* The same for a payload that may hold copies: their ranges of dst are left as they are, and copies_ret, which is set
+ * whatever the outcome, says which those are and where their bytes are to be had. */
+ZIPFS_API enum zipfs_status zipfs_decode_chunk_copies(struct zipfs_codec *codec, uint64_t number,
+                                                      const struct zipfs_entry *entry, const uint8_t *src,
+                                                      uint8_t *dst, size_t dst_size,
+                                                      struct zipfs_copies *copies_ret);
 
 /* One run of a payload of kind runs, as its record says it; for `info` and for tests. */
 struct zipfs_run { uint32_t layout, phase, plain_size, stored_size; };
@@ -152,6 +185,7 @@ struct zipfs_header {
     uint64_t plain_size, container_size, num_chunks;
     uint32_t chunk_log2, level, zstd_version;
     bool has_sha256;
+    bool has_copies; /* chunks may hold COPY runs */
     uint8_t sha256[32];
     uint64_t payloads_offset, payloads_size, pages_offset, pages_size, root_offset, root_size;
     uint64_t segments_offset, segments_size; /* 0, 0 when there is no table */
@@ -175,7 +209,8 @@ ZIPFS_API const struct zipfs_header *zipfs_reader_header(const struct zipfs_read
 /* Looks an entry up, reading and checking its page when needed. */
 ZIPFS_API enum zipfs_status zipfs_reader_entry(struct zipfs_reader *reader, uint64_t number, uint64_t *offset_ret,
                                                struct zipfs_entry *entry_ret);
-/* Reads and decodes chunk `number` into dst, which takes the chunk's plain size. check_plain: plain_hash as well. */
+/* Reads and decodes chunk `number` into dst, which takes the chunk's plain size, and the chunks that it copies from
+ * (two at most for each copy; BAD_TARGET when one of them fails). check_plain: plain_hash as well. */
 ZIPFS_API enum zipfs_status zipfs_reader_chunk(struct zipfs_reader *reader, struct zipfs_codec *codec, uint64_t number,
                                                bool check_plain, uint8_t *dst, size_t dst_size);
 /* Reads the payload of chunk `number` and checks its stored_hash, without decoding. */

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from forge_plane import Plane, encode_plane, split_fields, zstd_frame
-from reference_chunk import LAYOUTS, RUNS, STORED, ceil_div, xxh3
+from reference_chunk import COPY, LAYOUTS, RUNS, STORED, ceil_div, xxh3
 
 # ---- runs and payloads (section 4) -------------------------------------------------------------------------------
 
@@ -40,6 +40,15 @@ def run(layout: int, plain: bytes, planes: list[Plane | int], phase: int = 0, **
         + b"".join(p.data for p in coded)
     )
     return CodedRun(run_record(layout, phase, len(plain), len(payload), **record), payload, plain)
+
+
+def copy_run(
+    plain: bytes, target: int, base: int = 0, reserved: int = 0, extra: bytes = b"", **record: int
+) -> CodedRun:
+    """A COPY run (section 8.1) of `plain`, which is to stand at plain offset `target`."""
+    payload = struct.pack("<IIQ", base, reserved, target) + extra
+    fields = {"layout": COPY, "phase": 0, "plain_size": len(plain), "stored_size": len(payload)} | record
+    return CodedRun(run_record(**fields), payload, plain)
 
 
 def run_record(layout: int, phase: int, plain_size: int, stored_size: int, **override: int) -> bytes:

@@ -3,8 +3,8 @@ against it.
 
 It checks every rule of the text and raises `Rejected` with the name that the text gives. It trusts nothing in a
 container and does no I/O: a container is any bytes-like object (an mmap for large ones). Nothing here may be imported
-by `zipfs`. This part holds sections 2, 3 and 6 (header, index, segment table); reference_chunk.py has 1, 4 and 5
-(conventions, payloads, RANS).
+by `zipfs`. This part holds sections 2, 3, 6 and the targets of 8 (header, index, segment table, copies);
+reference_chunk.py has 1, 4, 5 and the rest of 8 (conventions, payloads, RANS, COPY runs).
 """
 
 import functools
@@ -13,7 +13,19 @@ import struct
 from typing import Any, NamedTuple
 
 import numpy as np
-from reference_chunk import RUNS, STORED, Rejected, ceil_div, decode_chunk, decode_zstd, require, require_zero, xxh3
+from reference_chunk import (
+    RUNS,
+    STORED,
+    Rejected,
+    ceil_div,
+    copied_ranges,
+    decode_chunk,
+    decode_zstd,
+    reject,
+    require,
+    require_zero,
+    xxh3,
+)
 
 # ---- 2. header ---------------------------------------------------------------------------------------------------
 
@@ -28,6 +40,7 @@ class Header(NamedTuple):
     chunk_log2: int
     level: int
     sha256: bytes | None
+    has_copies: bool
     sections: dict[int, tuple[int, int]]
     """kind -> (offset, size); unknown optional ones are left out."""
 
@@ -64,7 +77,7 @@ def parse_header(data: bytes, file_size: int) -> Header:
     require(xxh3(data[:248], 0) == struct.unpack_from("<Q", data, 248)[0], "HEADER_CHECKSUM", "header is damaged")
     require(header_size == HEADER_SIZE, "BAD_HEADER", f"header_size {header_size}")
     require(flags <= 1, "RESERVED_NOT_ZERO", f"flags {flags:#x}")
-    require(required == 0, "UNKNOWN_FEATURE", f"required_features {required:#x}")
+    require(required <= 1, "UNKNOWN_FEATURE", f"required_features {required:#x}")
     require(plain_size <= MAX_PLAIN_SIZE, "TOO_LARGE", f"plain_size {plain_size}")
     require(file_size >= container_size, "TRUNCATED", f"{file_size} of {container_size} bytes")
     require(file_size == container_size, "BAD_HEADER", f"{file_size} bytes instead of {container_size}")
@@ -76,7 +89,7 @@ def parse_header(data: bytes, file_size: int) -> Header:
     require(bool(flags) or not any(sha256), "RESERVED_NOT_ZERO", "a SHA-256 that is said to be unknown")
     sections = parse_sections(data, num_sections, container_size)
     require_zero(data[96 + 24 * num_sections : 248], "header")
-    header = Header(plain_size, chunk_log2, level, sha256 if flags else None, sections)
+    header = Header(plain_size, chunk_log2, level, sha256 if flags else None, required == 1, sections)
     check_index_sizes(header)
     return header
 
@@ -233,12 +246,37 @@ class Container:
     def entry(self, number: int) -> Entry:
         return self.page(number // PAGE_ENTRIES)[number % PAGE_ENTRIES]
 
-    def chunk(self, number: int, check_plain: bool = True) -> bytes:
+    def payload(self, number: int) -> tuple[bytes, int, int]:
+        """Payload, kind and plain size of a chunk."""
         entry = self.entry(number)
         payload = bytes(self.data[entry.offset : entry.offset + entry.stored_size])
         require(xxh3(payload, number) == entry.stored_hash, "CHUNK_CHECKSUM", f"chunk {number} is damaged")
-        plain = decode_chunk(payload, entry.kind, self.header.chunk_plain_size(number))
+        return payload, entry.kind, self.header.chunk_plain_size(number)
+
+    def chunk(self, number: int, check_plain: bool = True) -> bytes:
+        def fetch(target: int, size: int) -> bytes:
+            require(target + size <= number << self.header.chunk_log2, "BAD_COPY", f"target {target} of {size} bytes")
+            return self.uncopied(target, size)
+
+        plain = decode_chunk(*self.payload(number), fetch if self.header.has_copies else None)
+        entry = self.entry(number)
         require(not check_plain or xxh3(plain, 0) == entry.plain_hash, "PLAIN_CHECKSUM", f"chunk {number}")
+        return plain
+
+    def uncopied(self, start: int, size: int) -> bytes:
+        """Section 8.1: plain bytes that no COPY run holds."""
+        log2, plain = self.header.chunk_log2, b""
+        for number in range(start >> log2, (start + size - 1 >> log2) + 1):
+            at = number << log2
+            first, last = max(start, at) - at, min(start + size, at + (1 << log2)) - at
+            try:
+                chunk = self.payload(number)
+                decoded = decode_chunk(*chunk, lambda _, size: bytes(size))
+            except Rejected as error:
+                reject("BAD_TARGET", str(error))
+            overlaps = any(a < last and first < b for a, b in copied_ranges(*chunk))
+            require(not overlaps, "BAD_COPY", f"a copy of a copy in chunk {number}")
+            plain += decoded[first:last]
         return plain
 
     def plain(self) -> bytes:

@@ -1,8 +1,10 @@
-"""The second decoder, part one: sections 1, 4 and 5 of docs/format.md, from a chunk's payload to its plain bytes. See
-reference.py.
+"""The second decoder, part one: sections 1, 4, 5 and 8 of docs/format.md, from a chunk's payload to its plain bytes.
+See reference.py.
 """
 
+import itertools
 import struct
+from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -96,30 +98,66 @@ def parse_runs(payload: bytes, plain_size: int) -> list[Run]:
     require(len(payload) >= 4 + 12 * num_runs, "BAD_RUNS", "payload shorter than its run records")
     runs = []
     for layout, phase, zero, run_plain, run_stored in struct.iter_unpack("<BB2sII", payload[4 : 4 + 12 * num_runs]):
-        require(layout not in (COPY, XOR), "UNKNOWN_FEATURE", "a run that refers to another container")
-        require(layout in LAYOUTS, "UNKNOWN_LAYOUT", f"layout {layout}")
+        require(layout != XOR, "UNKNOWN_FEATURE", "a run that refers to another file")
+        require(layout == COPY or layout in LAYOUTS, "UNKNOWN_LAYOUT", f"layout {layout}")
         require_zero(zero, "run record")
+        runs.append(Run(layout, phase, run_plain, run_stored))
+        if layout == COPY:
+            continue
         width = LAYOUTS[layout].width
         require(phase < width, "BAD_RUNS", f"phase {phase} of elements of {width} bytes")
         require(run_plain >= phase + width, "BAD_RUNS", "a run without an element")
-        runs.append(Run(layout, phase, run_plain, run_stored))
     require(sum(run.plain_size for run in runs) == plain_size, "BAD_RUNS", "runs do not add up to the chunk")
     stored = 4 + 12 * num_runs + sum(run.stored_size for run in runs)
     require(stored == len(payload), "BAD_RUNS", "runs do not add up to the payload")
     return runs
 
 
-def decode_chunk(payload: bytes, kind: int, plain_size: int) -> bytes:
-    """Returns the plain bytes of a chunk; hashes are the caller's."""
+def decode_chunk(
+    payload: bytes, kind: int, plain_size: int, fetch: Callable[[int, int], bytes] | None = None
+) -> bytes:
+    """Returns the plain bytes of a chunk; hashes are the caller's. fetch(target, size): the bytes of a COPY run; None
+    where the container has none.
+    """
     if kind == STORED:
         return payload
     runs = parse_runs(payload, plain_size)
+    num_copies = sum(run.layout == COPY for run in runs)
+    require(num_copies == 0 or fetch is not None, "UNKNOWN_FEATURE", "copies that the header does not announce")
+    require(num_copies <= MAX_COPIES, "BAD_COPY", f"{num_copies} copies")
     plain = []
     start = 4 + 12 * len(runs)
     for run in runs:
-        plain.append(decode_run(run, payload[start : start + run.stored_size]))
+        data = payload[start : start + run.stored_size]
+        plain.append(fetch(parse_copy(run, data), run.plain_size) if run.layout == COPY else decode_run(run, data))
         start += run.stored_size
     return b"".join(plain)
+
+
+# ---- 8. references -----------------------------------------------------------------------------------------------
+
+MAX_COPIES = 8
+
+
+def parse_copy(run: Run, data: bytes) -> int:
+    """Returns the target's offset."""
+    require(run.phase == 0, "BAD_COPY", f"phase {run.phase}")
+    require(run.plain_size >= 1, "BAD_COPY", "a copy of nothing")
+    require(len(data) == 16, "BAD_COPY", f"a payload of {len(data)} bytes")
+    base, _, target = struct.unpack("<IIQ", data)
+    require(base == 0, "UNKNOWN_FEATURE", f"base {base}")
+    require_zero(data[4:8], "copy")
+    return target
+
+
+def copied_ranges(payload: bytes, kind: int, plain_size: int) -> list[tuple[int, int]]:
+    """(start, end) of each COPY run in a chunk that decodes."""
+    runs = [] if kind == STORED else parse_runs(payload, plain_size)
+    ends = list(itertools.accumulate(run.plain_size for run in runs))
+    return [(end - run.plain_size, end) for run, end in zip(runs, ends, strict=True) if run.layout == COPY]
+
+
+# ---- 4.2 run payload ---------------------------------------------------------------------------------------------
 
 
 def decode_run(run: Run, data: bytes) -> bytes:

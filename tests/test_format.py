@@ -100,7 +100,7 @@ HEADER_CASES: list[Case] = [
     ("header_size before flags", lambda: small().header(header_size=257, flags=2), "BAD_HEADER"),
     ("flags bit 1", lambda: small().header(flags=3), "RESERVED_NOT_ZERO"),
     ("flags bit 31", lambda: small().header(flags=1 << 31 | 1), "RESERVED_NOT_ZERO"),
-    ("references", lambda: small().header(required_features=1), "UNKNOWN_FEATURE"),
+    ("feature of bases", lambda: small().header(required_features=2), "UNKNOWN_FEATURE"),
     ("required_features bit 63", lambda: small().header(required_features=1 << 63), "UNKNOWN_FEATURE"),
     ("features before sizes", lambda: small().header(required_features=2, plain_size=1 << 60), "UNKNOWN_FEATURE"),
     ("plain_size", lambda: small().header(plain_size=(1 << 50) + 1), "TOO_LARGE"),

@@ -245,7 +245,7 @@ def test_chunk_runs(name):
     except _native.FormatError as error:
         assert error.status == status
     else:
-        assert name.startswith(("phase", "run", "plane", "reserved of a plane"))
+        assert name.startswith(("phase", "run", "plane", "reserved of a plane", "COPY"))
         assert sum(plain_size for _, _, plain_size, _ in found) == len(chunk.plain)
 
 

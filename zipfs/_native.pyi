@@ -32,16 +32,18 @@ class Codec:
 
     def __init__(self, chunk_log2: int = 18) -> None: ...
     def encode(
-        self, src: Buffer, number: int, segments: Buffer, level: int, dst: Buffer
+        self, src: Buffer, number: int, segments: Buffer, level: int, dst: Buffer, copies: Buffer = b""
     ) -> list[tuple[int, int, int, int]]:
         """Encodes the consecutive chunks that src holds, the first of them chunk `number`.
 
         src must end at a chunk's or the file's end. segments: packed struct zipfs_segment records (`<QQII`, last word
-        zero), sorted; dst: at least len(src) bytes, receives the payloads packed. Returns (stored_size, kind,
-        stored_hash, plain_hash) per chunk. Each chunk was decoded again and compared.
+        zero), sorted; dst: at least len(src) bytes, receives the payloads packed; copies: packed records `<QQQ` (plain
+        offset, size, offset of the same bytes before the record's chunk), sorted, at most 8 in a chunk and none across
+        two: they become COPY runs (docs/format.md section 8). Returns (stored_size, kind, stored_hash, plain_hash) per
+        chunk. Each chunk was decoded again and compared, but for what it copies.
         """
     def decode(self, payload: Buffer, number: int, entry: tuple[int, int, int, int], dst: Buffer) -> None:
-        """Decodes one chunk into dst, whose length must be the chunk's plain size."""
+        """Decodes one chunk without copies into dst, whose length must be the chunk's plain size."""
 
 def chunk_runs(payload: Buffer, plain_size: int) -> list[tuple[int, int, int, int]]:
     """(layout, phase, plain_size, stored_size) of each run of a payload of kind runs."""

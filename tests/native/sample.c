@@ -61,6 +61,21 @@ static void place_sections(struct zipfs_header *h, size_t payloads_size) {
 }
 
 void sample_make(struct sample *sample, size_t plain_size, uint32_t chunk_log2, uint64_t seed) {
+    sample_make_copies(sample, plain_size, chunk_log2, seed, plain_size);
+}
+
+/* What chunk `number` may copy of the bytes [distance, 2 * distance): targets lie before the chunk. */
+static struct zipfs_copies copies_of(const struct sample *sample, uint64_t number, size_t distance) {
+    struct zipfs_copies copies = {.num = 0};
+    uint64_t base = number << sample->header.chunk_log2, end = base + zipfs_chunk_size(&sample->header, number);
+    uint64_t start = zipfs_max(base, distance);
+    end = zipfs_min(zipfs_min(end, 2 * distance), base + distance);
+    if (start < end)
+        copies = (struct zipfs_copies){1, {{(uint32_t)(start - base), (uint32_t)(end - start), start - distance}}};
+    return copies;
+}
+
+void sample_make_copies(struct sample *sample, size_t plain_size, uint32_t chunk_log2, uint64_t seed, size_t distance) {
     memset(sample, 0, sizeof *sample);
     size_t chunk_size = (size_t)1 << chunk_log2, num_chunks = (plain_size + chunk_size - 1) >> chunk_log2;
     struct zipfs_header *h = &sample->header;
@@ -75,12 +90,16 @@ void sample_make(struct sample *sample, size_t plain_size, uint32_t chunk_log2, 
     CHECK(sample->plain && sample->bytes && entries);
     CHECK_EQUAL(zipfs_codec_create(chunk_log2, &codec), ZIPFS_OK);
     fill_plain(sample->plain, plain_size, seed);
+    for (size_t i = distance; i < plain_size; i++)
+        sample->plain[i] = sample->plain[i - distance];
+    h->has_copies = distance < plain_size;
     struct zipfs_segment segment = {0, plain_size, ZIPFS_BF16};
     uint8_t *dst = sample->bytes + ZIPFS_HEADER_SIZE;
     for (size_t i = 0; i < num_chunks; i++) {
         size_t size = zipfs_chunk_size(h, i);
-        CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, i, sample->plain + i * chunk_size, size, &segment, 1,
-                                       dst, size, &entries[i]),
+        struct zipfs_copies copies = copies_of(sample, i, distance);
+        CHECK_EQUAL(zipfs_encode_chunk_copies(codec, ZIPFS_LEVEL_DEFAULT, i, sample->plain + i * chunk_size, size,
+                                              &segment, 1, &copies, dst, size, &entries[i]),
                     ZIPFS_OK);
         dst += entries[i].stored_size;
     }

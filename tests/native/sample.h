@@ -17,6 +17,8 @@ struct sample {
 
 /* A container of plain_size bytes that look like BF16 weights, with stretches of noise and of zeros, from a seed. */
 void sample_make(struct sample *sample, size_t plain_size, uint32_t chunk_log2, uint64_t seed);
+/* The same, whose bytes from `distance` on repeat those before and are copies of them wherever they may be. */
+void sample_make_copies(struct sample *sample, size_t plain_size, uint32_t chunk_log2, uint64_t seed, size_t distance);
 /* A container of num_chunks chunks of zeros: small, with as many pages as a test needs. `plain` is NULL. */
 void sample_make_zeros(struct sample *sample, uint64_t num_chunks, uint32_t chunk_log2);
 void sample_free(struct sample *sample);

@@ -176,6 +176,52 @@ static void test_truncated_while_open(void) {
     close(log_fd);
 }
 
+/* ---- copies ---- */
+
+enum { DISTANCE = (17 << CHUNK_LOG2) + 77 };
+
+/* A chunk that copies costs two chunks more at most, and neighbours in one request share theirs. */
+static void test_copies_decode(void) {
+    static uint8_t dst[4 << CHUNK_LOG2];
+    struct zipfs_cache *cache = new_cache(0);
+    struct zipfs_file *file = open_sample(cache);
+    CHECK_EQUAL(zipfs_file_pread(file, dst, 100, 20 << CHUNK_LOG2), 100);
+    CHECK(memcmp(dst, sample.plain + (20 << CHUNK_LOG2), 100) == 0);
+    CHECK_EQUAL(stats_of(cache).chunks_decoded, 3);
+    CHECK_EQUAL(zipfs_file_pread(file, dst, sizeof dst, 20 << CHUNK_LOG2), sizeof dst);
+    CHECK(memcmp(dst, sample.plain + (20 << CHUNK_LOG2), sizeof dst) == 0);
+    CHECK_EQUAL(stats_of(cache).chunks_decoded, 3 + 4 + 5);
+    CHECK_EQUAL(stats_of(cache).bytes_decoded, (3 + 4 + 5) << CHUNK_LOG2);
+    zipfs_file_unref(file);
+    zipfs_cache_free(cache);
+}
+
+/* Chunks 19 and 20 copy from chunk 2: reading them fails, and the log says why. */
+static void test_copies_damage(void) {
+    int log_fd = memfd_create("log", MFD_CLOEXEC);
+    zipfs_log_to_fd(log_fd);
+    static uint8_t dst[1 << 20];
+    uint8_t *payload = sample.bytes + zipfs_load64(sample_entry(&sample, 2)) + 20;
+    *payload ^= 0x10;
+    struct zipfs_cache *cache = new_cache(4 << 20);
+    struct zipfs_file *file = open_sample(cache);
+    *payload ^= 0x10;
+    static const char line[] = "sample: chunk 20, plain bytes 1310720 to 1376256: CHUNK_CHECKSUM in chunk 2, which it "
+                               "copies from\n";
+    CHECK_EQUAL(zipfs_file_pread(file, dst, 100, 20 << CHUNK_LOG2), -EIO);
+    CHECK(strcmp(logged(log_fd), line) == 0);
+    CHECK_EQUAL(zipfs_file_pread(file, dst, 10 << CHUNK_LOG2, 20 << CHUNK_LOG2), -EIO);
+    CHECK(strcmp(logged(log_fd), "") == 0);
+    CHECK_EQUAL(zipfs_file_pread(file, dst, 10 << CHUNK_LOG2, 21 << CHUNK_LOG2), 10 << CHUNK_LOG2);
+    CHECK(memcmp(dst, sample.plain + (21 << CHUNK_LOG2), 10 << CHUNK_LOG2) == 0);
+    CHECK_EQUAL(zipfs_file_pread(file, dst, 3 << CHUNK_LOG2, 0), -EIO);
+    CHECK(strcmp(logged(log_fd), "sample: chunk 2, plain bytes 131072 to 196608: CHUNK_CHECKSUM\n") == 0);
+    zipfs_file_unref(file);
+    zipfs_cache_free(cache);
+    zipfs_log_to_fd(STDERR_FILENO);
+    close(log_fd);
+}
+
 /* ---- other files, and FUSE ---- */
 
 static void test_pass_through(void) {
@@ -235,6 +281,13 @@ int main(void) {
     test_pass_through();
     test_fuse_read();
     test_not_a_container();
+    sample_free(&sample);
+    sample_make_copies(&sample, (40 << CHUNK_LOG2) - 4321, CHUNK_LOG2, 3, DISTANCE);
+    CHECK(sample.size < 20 << CHUNK_LOG2); /* as many bytes as without the second half */
+    test_random_reads(0);
+    test_random_reads(1 << 20);
+    test_copies_decode();
+    test_copies_damage();
     sample_free(&sample);
     return 0;
 }
