@@ -12,6 +12,7 @@ from reference_chunk import CONST, RANS, RAW, ZSTD, decode_zstd
 from zipfs import _native
 
 BYTES, BF16, F16, F8_E4M3, I32 = 0, 1, 2, 5, 8
+BF16_JOINT, F16_JOINT, F32_JOINT, F8_E4M3_JOINT, F8_E5M2_JOINT = 10, 11, 12, 13, 14
 ZEROS = run(BYTES, bytes(20_000), [CONST])
 """Goes with every run, so that the payload is smaller than its chunk."""
 TEXT = bytes(i % 7 for i in range(1000))
@@ -56,7 +57,7 @@ RUN_CASES = {
     "reserved byte 2 of the payload": (lambda: coded(ZEROS, reserved=b"\0\0\1"), "RESERVED_NOT_ZERO"),
     "reserved byte 0 of a record": (lambda: record(reserved=1), "RESERVED_NOT_ZERO"),
     "reserved byte 1 of a record": (lambda: record(reserved=1 << 15), "RESERVED_NOT_ZERO"),
-    "layout 10": (lambda: record(layout=10), "UNKNOWN_LAYOUT"),
+    "layout 15": (lambda: record(layout=15), "UNKNOWN_LAYOUT"),
     "layout 239": (lambda: record(layout=239), "UNKNOWN_LAYOUT"),
     "layout 255": (lambda: record(layout=255), "UNKNOWN_LAYOUT"),
     "COPY": (lambda: record(layout=240), "UNKNOWN_FEATURE"),
@@ -68,6 +69,7 @@ RUN_CASES = {
     "stored size near 2^32": (lambda: record(stored_size=(1 << 32) - 1), "BAD_RUNS"),
     "phase of BYTES": (lambda: coded(run(BYTES, TEXT, [RAW], phase=1), ZEROS), "BAD_RUNS"),
     "phase of BF16": (lambda: coded(run(BF16, TEXT, [RAW] * 2, phase=2), ZEROS), "BAD_RUNS"),
+    "phase of F32_JOINT": (lambda: coded(run(F32_JOINT, TEXT, [RANS, RAW, RAW, RAW], phase=4), ZEROS), "BAD_RUNS"),
     "phase of I32": (lambda: coded(run(I32, TEXT, [RAW] * 4, phase=4), ZEROS), "BAD_RUNS"),
     "phase 255": (lambda: record(I32, phase=255), "BAD_RUNS"),
     "run of no bytes": (
@@ -107,6 +109,23 @@ def bare_run(layout: int, plain_size: int, phase: int = 0) -> CodedRun:
 PLANE_CASES = {
     "coding 4": (lambda: plane(Plane(4, TEXT)), "UNKNOWN_CODING"),
     "coding 255": (lambda: plane(Plane(255, TEXT)), "UNKNOWN_CODING"),
+    "joint field raw": (lambda: plane([Plane(RAW, bytes(625)), RAW], BF16_JOINT, bytes(1000)), "UNKNOWN_CODING"),
+    "joint field of 6 bits raw": (lambda: plane([RAW, RAW], F8_E4M3_JOINT, NIBBLES), "UNKNOWN_CODING"),
+    "joint field constant": (lambda: plane([CONST, CONST], BF16_JOINT, bytes(1000)), "UNKNOWN_CODING"),
+    "joint field of 7 bits constant": (lambda: plane([CONST, CONST], F8_E5M2_JOINT, bytes(1000)), "UNKNOWN_CODING"),
+    "joint field zstd": (lambda: plane([Plane(ZSTD, zstd_frame(TEXT)), RAW], BF16_JOINT, TEXT * 2), "UNKNOWN_CODING"),
+    "joint field of coding 4": (lambda: plane([Plane(4, TEXT), RAW], BF16_JOINT, TEXT), "UNKNOWN_CODING"),
+    "second field of a joint layout of coding 4": (
+        lambda: plane([RANS, Plane(4, TEXT)], BF16_JOINT, TEXT),
+        "UNKNOWN_CODING",
+    ),
+    "raw of 1 bit too long": (lambda: plane([RANS, Plane(RAW, bytes(126))], F8_E5M2_JOINT, TEXT), "BAD_PLANE"),
+    "raw of 6 bits with reserved bits": (
+        lambda: plane([RANS, Plane(RAW, bytes(375) + b"\x40")], BF16_JOINT, TEXT + b"12"),
+        "RESERVED_NOT_ZERO",
+    ),
+    "constant of 2 bits in 1": (lambda: plane([RANS, Plane(CONST, b"\x02"), RAW], F16_JOINT, TEXT), "BAD_PLANE"),
+    "zstd of 6 bits": (lambda: plane([RANS, Plane(ZSTD, zstd_frame(bytes(500)))], BF16_JOINT, TEXT), "BAD_ZSTD"),
     "raw too long": (lambda: plane(Plane(RAW, TEXT + b"\0")), "BAD_PLANE"),
     "raw too short": (lambda: plane(Plane(RAW, TEXT[:-1])), "BAD_PLANE"),
     "raw of no bytes": (lambda: plane(Plane(RAW, b"")), "BAD_PLANE"),
@@ -198,6 +217,8 @@ ACCEPTED = {
     "raw, constant and zstd in one": lambda: plane(
         [const_plane(0), raw_plane(SYMBOLS, 8)], BF16, small_elements(SYMBOLS)
     ),
+    "raw and constant beside a joint field": lambda: plane([RANS, CONST, RAW], F16_JOINT, TEXT),
+    "zstd beside a joint field": lambda: plane([RANS, RAW, ZSTD, ZSTD], F32_JOINT, TEXT),
     "zstd in both": lambda: plane(
         [zstd_plane(np.zeros(1000, np.uint8)), zstd_plane(SYMBOLS)], BF16, small_elements(SYMBOLS)
     ),
