@@ -16,7 +16,7 @@ import pytest
 import zstandard
 from both import native_decode_fd
 from forge import Chunk, Forged, SegmentRecord, coded, run, segment_section, stored
-from forge_plane import rans
+from forge_plane import rans, split_fields
 from reference_chunk import CONST, RANS, RAW, ZSTD, Rejected, decode_chunk, parse_runs
 
 from zipfs import _native, segments
@@ -38,14 +38,19 @@ def bf16(n: int, rng: np.random.Generator) -> bytes:
 
 
 def every_coding(rng: np.random.Generator) -> Chunk:
-    """A payload of about 4 KiB: all codings, a phase, a tail, an escape, fields of 8 and 4 and 3 bits."""
+    """A payload of about 5 KiB: all codings, a phase, a tail, near and far escapes, fields of 10, 8, 6, 4 and 3 bits,
+    all numbers of lanes.
+    """
     skewed = np.minimum(rng.geometric(0.3, 1000), 255).astype(np.uint8)
+    words = bf16(400, rng)
+    wide = ([100, 60, 56, 40], [484, 482, 485, 0], 1)
     return coded(
         run(0, bytes(30_000), [CONST]),
         run(1, b"h" + bf16(700, rng), [RANS, RAW], phase=1),
         run(2, rng.normal(0, 1, 300).astype("<f2").tobytes() + b"t", [RANS, RANS, ZSTD]),
         run(0, skewed.tobytes(), [rans(skewed, ([150, 60, 30, 16], [1, 2, 3, 0], 1)).plane()]),
         run(5, skewed[:301].tobytes(), [RAW, RANS]),
+        run(10, words, [rans(split_fields(10, words)[0], wide, 256, 2).plane(), RAW]),
         run(0, skewed[:500].tobytes(), [rans(skewed[:500], num_lanes=64).plane()]),
     )
 
@@ -192,8 +197,9 @@ def spoil_states(count: int) -> None:
     codec = _native.Codec(16)
     for _ in range(count):
         values = np.minimum(rng.geometric(0.5, int(rng.integers(1, 700))), 255).astype(np.uint8)
-        parts = rans(values, num_lanes=int(rng.choice([64, 128])))
-        match int(rng.integers(4)):
+        few = ([100, 80, 76], [1, 2, 0], 1)
+        parts = rans(values, few, int(rng.choice([64, 128, 256])), int(rng.integers(8)))
+        match int(rng.integers(6)):
             case 0:
                 parts.freq = [int(f) for f in rng.permutation(parts.freq)]
             case 1:
@@ -202,6 +208,10 @@ def spoil_states(count: int) -> None:
                 parts.coded = rng.bytes(len(parts.coded))
             case 3:
                 parts.states[int(rng.integers(len(parts.states)))] ^= 1 << int(rng.integers(8))
+            case 4:
+                parts.nibbles = [int(q) for q in rng.permutation(parts.nibbles)]
+            case 5:
+                parts.far = parts.far[: int(rng.integers(len(parts.far) + 1))]
         chunk = coded(run(0, values.tobytes(), [parts.plane()]), zeros)
         assert len(parse_runs(chunk.payload, len(chunk.plain))) == 2
         out = bytearray(len(chunk.plain))
