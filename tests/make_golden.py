@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 from forge import Forged, SegmentRecord, coded, run, segment_section, stored
-from forge_plane import rans
+from forge_plane import rans, rans_model, split_fields
 from reference import decode
 from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD
 
@@ -32,12 +32,16 @@ def elements(layout: int, n: int, rng: np.random.Generator) -> bytes:
 
 
 def every_layout() -> bytes:
-    """One run of each layout with RANS on its first field, odd phases, and a table with a name that is not ASCII."""
+    """One run of each layout with RANS on its first field, up to 14 near values, odd phases, and a table with a name
+    that is not ASCII.
+    """
     rng = np.random.default_rng(1)
     runs, records, offset = [], [], 0
     for layout, (name, width, _, fields) in LAYOUTS.items():
         plain = bytes(range(width - 1)) + elements(layout, 150, rng)
-        runs.append(run(layout, plain, [RANS] + [RAW] * (len(fields) - 1), phase=width - 1))
+        first = split_fields(layout, plain[width - 1 :])[0]
+        plane = rans(first, rans_model(first, 12), num_lanes=64, num_near=layout).plane()
+        runs.append(run(layout, plain, [plane] + [RAW] * (len(fields) - 1), phase=width - 1))
         records.append(
             SegmentRecord(
                 offset + width - 1, 150 * width, f"\N{GREEK SMALL LETTER LAMDA}.{name}".encode(), name.encode(), (150,)
@@ -48,21 +52,26 @@ def every_layout() -> bytes:
 
 
 def every_coding() -> bytes:
-    """RAW, CONST, RANS with and without an escape, ZSTD; fields of 3 to 8 bits; tails; 64 runs in the second chunk; a
-    stored chunk.
+    """RAW, CONST, RANS with and without an escape, near and far, of every number of lanes, ZSTD; fields of 1 to 10
+    bits; tails; 64 runs in the second chunk; a stored chunk.
     """
     rng = np.random.default_rng(2)
     skewed = np.minimum(rng.geometric(0.3, 1500), 255).astype(np.uint8)
+    few = ([150, 60, 30, 16], [1, 2, 3, 0], 1)
     small = np.minimum(skewed, 7)
-    first = coded(
-        run(0, skewed.tobytes(), [rans(skewed, ([150, 60, 30, 16], [1, 2, 3, 0], 1)).plane()]),
-        run(0, skewed.tobytes(), [rans(skewed, ([150, 60, 30, 16], [1, 2, 3, 0], 1), num_lanes=64).plane()]),
+    words = elements(10, 300, rng)
+    wide = split_fields(10, words)[0]
+    runs = (
+        *(run(0, skewed.tobytes(), [rans(skewed, few, 64, near).plane()]) for near in (0, 3, 15)),
+        *(run(0, skewed.tobytes(), [rans(skewed, few, lanes).plane()]) for lanes in (128, 256)),
+        *(run(10, words, [rans(wide, None, lanes, 5).plane(), RAW]) for lanes in (64, 128, 256)),
+        run(14, skewed.tobytes(), [RANS, CONST]),
         run(0, skewed.tobytes(), [ZSTD]),
         run(5, small.tobytes(), [CONST, RANS]),
         run(6, skewed.tobytes(), [RANS, RAW]),
         run(2, elements(2, 400, rng) + b"t", [RANS, RAW, ZSTD]),
-        run(0, bytes(CHUNK - 5 * 1500 - 801), [CONST]),
     )
+    first = coded(*runs, run(0, bytes(CHUNK - sum(len(r.plain) for r in runs)), [CONST]))
     second = coded(*[run(0, bytes([i]) * 1024, [CONST]) for i in range(64)])
     return Forged([first, second, stored(rng.bytes(2001))]).seal()
 

@@ -18,6 +18,8 @@ from zipfs import _native
 SEED = 20261122
 CHUNK = 1 << 16
 LEVELS = range(3)
+PLAIN_LAYOUTS = {id: layout for id, layout in LAYOUTS.items() if not layout.is_joint}
+"""Those that a segment may have; whether to use the joint one of a dtype is the encoder's choice."""
 
 
 def weights(name: str, size: int, rng: np.random.Generator) -> bytes:
@@ -57,7 +59,7 @@ def repeated(size: int, rng: np.random.Generator) -> bytes:
 
 
 DATA = {
-    name: lambda size, rng, name=name: weights(name, size, rng) for name in (layout.name for layout in LAYOUTS.values())
+    layout.name: lambda size, rng, name=layout.name: weights(name, size, rng) for layout in PLAIN_LAYOUTS.values()
 } | {
     "text": text,
     "noise": lambda size, rng: rng.bytes(size),
@@ -99,7 +101,7 @@ def layout_ids(name: str) -> list[int]:
 
 def test_layout_ids():
     assert {name: id for name, id in _native.LAYOUTS.items() if name != "GUESS"} == {
-        layout.name: id for id, layout in LAYOUTS.items()
+        layout.name: id for id, layout in PLAIN_LAYOUTS.items()
     }
 
 
@@ -121,7 +123,15 @@ def test_lengths(size):
             check(DATA[name](size, rng), layout)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["BF16", "F16", "F32", "F8_E4M3", "F8_E5M2"])
+def test_joint_layouts_are_used(name):
+    """Trained weights of half a chunk and more are coded by the joint layout of their dtype."""
+    chunks = check(weights(name, 2 * CHUNK, np.random.default_rng(SEED)), _native.LAYOUTS[name])
+    found = {run.layout for chunk in chunks for run in parse_runs(chunk.payload, len(chunk.plain))}
+    assert {LAYOUTS[id].name for id in found} == {f"{name}_JOINT"}
+
+
+@pytest.mark.parametrize("layout", PLAIN_LAYOUTS)
 def test_data_of_another_layout(layout):
     """A layout is no promise: any bytes may be cut by any."""
     rng = np.random.default_rng([SEED, layout])
