@@ -1,15 +1,16 @@
 """Compresses one file: plain bytes in, a checked container out, under its final name only once it is whole and on disk.
 
 source ──blocks──> threads (read, encode, decode again, compare) ──in order──> SHA-256, payloads, index ──> root,
-segments, header ──> every stored byte read back. Deterministic: the same bytes, level and chunk size give the same
-container with any number of threads.
+segments, header ──> every stored byte read back. Tensors that repeat earlier ones become copies of them
+(zipfs/duplicates.py). Deterministic: the same bytes, level and chunk size give the same container with any number of
+threads.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from zipfs import _native, segments
+from zipfs import _native, duplicates, segments
 from zipfs.errors import UsageError, naming
 from zipfs.index import MAX_ROOT, IndexWriter, index_size, root_size
 from zipfs.names import HEADER_SIZE, show
@@ -68,7 +69,7 @@ def write_container(
     if max_size is not None and header["container_size"] > max_size:
         return None
     source.check_unchanged()
-    check_stored(output, pipeline, header["num_chunks"])
+    check_stored(output, pipeline, source.size, job.copying)
     output.copy_attributes(source.stat)
     return Sizes(source.size, header["container_size"])
 
@@ -83,6 +84,8 @@ class _Job:
         self.level = level
         self.progress = progress
         self.segment_map = segments.SegmentMap(source.segments())
+        self.duplicates = duplicates.Duplicates(source, self.segment_map.segments, pipeline.chunk_log2)
+        self.copying: set[int] = set()  # chunks that were encoded with copies
         self.stored_sizes = [0] * len(self.segment_map.segments)
         self.sha256 = hashlib.sha256()
         self.num_chunks = -(-source.size >> pipeline.chunk_log2)
@@ -92,7 +95,7 @@ class _Job:
         """Encodes and writes all chunks; False when the container would get larger than max_size."""
         rest = index_size(self.num_chunks)
         with self.pipeline.ordered(self._encode, self.pipeline.num_blocks(self.source.size)) as blocks:
-            for slot, (plain_size, entries, shares) in blocks:
+            for slot, (plain_size, entries, shares, copying) in blocks:
                 hashing = self.pipeline.aside(self.sha256.update, slot.plain[:plain_size])
                 try:
                     stored_size = sum(entry[0] for entry in entries)
@@ -101,6 +104,7 @@ class _Job:
                     hashing.result()
                 for entry in entries:
                     self.index.add(*entry)
+                self.copying.update(copying)
                 for segment, share in shares:
                     self.stored_sizes[segment] += share
                 self.progress(plain_size)
@@ -108,17 +112,20 @@ class _Job:
                     return False
         return True
 
-    def _encode(self, codec: _native.Codec, number: int, slot: Slot) -> tuple[int, list, list]:
+    def _encode(self, codec: _native.Codec, number: int, slot: Slot) -> tuple[int, list, list, set]:
         """Reads and encodes one block into slot.stored.
 
-        In a pipeline thread. Returns plain size, entries and segment shares.
+        In a pipeline thread. Returns plain size, entries, segment shares and the chunks with copies.
         """
         start = number * self.pipeline.block_size
         plain = slot.plain[: min(self.pipeline.block_size, self.source.size - start)]
         self.source.read_into(plain, start)
         records = self.segment_map.packed(start, start + len(plain))
-        entries = codec.encode(plain, number * self.pipeline.chunks_per_block, records, self.level, slot.stored)
-        return len(plain), entries, self._shares(start, len(plain), entries, slot) if records else []
+        copies = self.duplicates.copies(start, plain)
+        first = number * self.pipeline.chunks_per_block
+        entries = codec.encode(plain, first, records, self.level, slot.stored, duplicates.packed(copies))
+        shares = self._shares(start, len(plain), entries, slot) if records else []
+        return len(plain), entries, shares, {offset >> self.pipeline.chunk_log2 for offset, _, _ in copies}
 
     def _shares(self, start: int, plain_size: int, entries: list, slot: Slot) -> list[tuple[int, int]]:
         result, at, chunk_size = [], 0, 1 << self.pipeline.chunk_log2
@@ -147,6 +154,7 @@ class _Job:
             "num_chunks": self.num_chunks,
             "chunk_log2": self.pipeline.chunk_log2,
             "level": self.level,
+            "has_copies": bool(self.copying),
             "sha256": self.sha256.digest() if self.source.is_original else None,
             "payloads_offset": HEADER_SIZE,
             "payloads_size": pages_offset - HEADER_SIZE,
@@ -161,18 +169,24 @@ class _Job:
         return fields
 
 
-def check_stored(output: Output, pipeline: Pipeline, num_chunks: int) -> None:
+def check_stored(output: Output, pipeline: Pipeline, plain_size: int, copying: Collection[int]) -> None:
     """Reads a finished container back.
 
-    Header, root, every page and every stored hash. Its chunks were decoded when they were encoded.
+    Header, root, every page and every stored hash. Its chunks were decoded when they were encoded; those with copies,
+    whose targets were not at hand then, are decoded now.
     """
     with naming(output.path), _native.Reader(output.fd) as reader:
 
         def check(codec: _native.Codec, number: int, slot: Slot) -> None:
-            first = number * pipeline.chunks_per_block
-            for chunk in range(first, min(first + pipeline.chunks_per_block, num_chunks)):
-                reader.check_chunk(codec, chunk)
+            start = number * pipeline.block_size
+            for at in range(start, min(start + pipeline.block_size, plain_size), 1 << pipeline.chunk_log2):
+                chunk = at >> pipeline.chunk_log2
+                if chunk in copying:
+                    size = min(1 << pipeline.chunk_log2, plain_size - at)
+                    reader.read_chunk(codec, chunk, slot.plain[:size], check_plain=True)
+                else:
+                    reader.check_chunk(codec, chunk)
 
-        with pipeline.ordered(check, -(-num_chunks // pipeline.chunks_per_block)) as blocks:
+        with pipeline.ordered(check, pipeline.num_blocks(plain_size)) as blocks:
             for _ in blocks:
                 pass
