@@ -181,7 +181,9 @@ def test_deltas_need_their_base(tmp_path, rng, capsys):
         zipfs.compress(source, out, base=tmp_path / "y.bin")
     assert list(out.iterdir()) == []
     (tmp_path / "plain").write_bytes(plain)
-    assert main(["compress", str(tmp_path / "plain"), str(tmp_path / "p.zipfs"), "--base", str(tmp_path / "y.bin")]) == 0
+    assert (
+        main(["compress", str(tmp_path / "plain"), str(tmp_path / "p.zipfs"), "--base", str(tmp_path / "y.bin")]) == 0
+    )
     assert "y.bin: is the base of no delta that was found" in capsys.readouterr().err
 
 

@@ -8,7 +8,7 @@
 #include "cpu.h"
 #include "guarded.h"
 
-enum { CHUNK_LOG2 = 16, PLAIN = 262, EXAMPLE = 296, PAYLOAD = 16 + EXAMPLE };
+enum { CHUNK_LOG2 = 16, PLAIN = 264, EXAMPLE = 303, PAYLOAD = 16 + EXAMPLE };
 
 static struct zipfs_codec *codec;
 static const struct zipfs_kernels *usable[ZIPFS_MAX_KERNELS];
@@ -41,36 +41,37 @@ static void expect(const uint8_t *payload, size_t size, size_t plain_size, enum 
 
 #define EXPECT(payload, size, plain_size, status) expect(payload, size, plain_size, status, __LINE__)
 
-/* ---- the example: 130 elements BF16 around an escape, phase 1, a tail of one byte ---- */
+/* ---- the example: 131 elements BF16, a near and a far escape, phase 1, a tail of one byte ---- */
 
 enum { /* offsets in the payload */
        RUN = 4,
        HEAD = 16,
        PLANES = 18,
        RANS = 34,
-       FREQ = RANS + 12,
+       FREQ = RANS + 16,
        VALUE = FREQ + 3,
-       STATES = VALUE + 3,
+       NEAR = VALUE + 3,
+       STATES = NEAR + 1,
        CODED = STATES + 256,
-       ESCAPES = CODED + 2,
-       LAST = ESCAPES + 1,
+       ESCAPES = CODED + 3,
+       FAR = ESCAPES + 1,
+       LAST = FAR + 1,
 };
 
 static void make_example(uint8_t payload[PAYLOAD], uint8_t plain[PLAIN]) {
     static const uint8_t begin[] = {
-        1,    0,    0, 0, 1, 1, 0,    0, 6, 1, 0,    0, 40, 1,    0,    0, /* one run: BF16, phase 1, 262 bytes in 296
-                                                                            */
-        0xaa, 0xbb, 2, 0, 0, 0, 0x15, 1, 0, 0, 1,    0, 0,  0,    1,    0, 0,    0, 3, 1,
-        128,  0,    2, 0, 0, 0, 1,    0, 0, 0, 0xfe, 1, 1,  0x7f, 0x80, 0, 0xfe, 1, 3, 2,
+        1, 0, 0, 0, 1, 1, 0, 0, 8, 1, 0, 0, 0x2f, 1, 0, 0,          /* one run: BF16, phase 1, 264 bytes in 303 */
+        0xaa, 0xbb, 2, 0, 0, 0, 0x1c, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, /* head, tail, plane records */
+        3, 1, 2, 1, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0xfe, 1, 1, 0x7f, 0x80, 0, 0x70, 0xfe, 1, 3, 2, 3, 2,
     };
-    static const uint8_t end[] = {2, 0, 0x70, 0x80};
+    static const uint8_t end[] = {2, 0, 0, 0xf0, 0x60, 0x80};
     memcpy(payload, begin, sizeof begin);
-    for (size_t i = 0; i < 126; i++)
+    for (size_t i = 0; i < 125; i++)
         zipfs_store16(payload + sizeof begin + 2 * i, 260);
     memcpy(payload + PAYLOAD - sizeof end, end, sizeof end);
     plain[0] = 0xaa;
-    for (size_t i = 0; i < 130; i++)
-        zipfs_store16(plain + 1 + 2 * i, i == 0 ? 0xc000 : i == 129 ? 0xb800 : 0xbf80);
+    for (size_t i = 0; i < 131; i++)
+        zipfs_store16(plain + 1 + 2 * i, i == 0 ? 0xc000 : i == 129 ? 0xb800 : i == 130 ? 0xb000 : 0xbf80);
     plain[PLAIN - 1] = 0xbb;
 }
 
@@ -110,7 +111,8 @@ static void test_one_byte(void) {
         {0, 65, ZIPFS_BAD_RUNS},
         {0, 1, ZIPFS_BAD_RUNS},
         {1, 1, ZIPFS_RESERVED_NOT_ZERO},
-        {RUN, 10, ZIPFS_UNKNOWN_LAYOUT},
+        {RUN, 10, ZIPFS_BAD_PLANE}, /* joint: values of two bytes */
+        {RUN, 15, ZIPFS_UNKNOWN_LAYOUT},
         {RUN, 239, ZIPFS_UNKNOWN_LAYOUT},
         {RUN, 240, ZIPFS_UNKNOWN_FEATURE},
         {RUN, 241, ZIPFS_UNKNOWN_FEATURE},
@@ -118,9 +120,9 @@ static void test_one_byte(void) {
         {RUN + 1, 0, ZIPFS_BAD_RUNS},
         {RUN + 2, 1, ZIPFS_RESERVED_NOT_ZERO},
         {RUN + 3, 128, ZIPFS_RESERVED_NOT_ZERO},
-        {RUN + 4, 7, ZIPFS_BAD_RUNS},
+        {RUN + 4, 9, ZIPFS_BAD_RUNS},
         {RUN + 7, 255, ZIPFS_BAD_RUNS},
-        {RUN + 8, 41, ZIPFS_BAD_RUNS},
+        {RUN + 8, 0x30, ZIPFS_BAD_RUNS},
         {RUN + 11, 255, ZIPFS_BAD_RUNS},
         {PLANES + SHIFT, 4, ZIPFS_UNKNOWN_CODING},
         {PLANES + SHIFT, 255, ZIPFS_UNKNOWN_CODING},
@@ -128,7 +130,7 @@ static void test_one_byte(void) {
         {PLANES + SHIFT, 1, ZIPFS_BAD_PLANE},
         {PLANES + SHIFT, 3, ZIPFS_BAD_ZSTD},
         {PLANES + SHIFT + 1, 1, ZIPFS_RESERVED_NOT_ZERO},
-        {PLANES + SHIFT + 4, 0x16, ZIPFS_BAD_RUNS},
+        {PLANES + SHIFT + 4, 0x1d, ZIPFS_BAD_RUNS},
         {PLANES + SHIFT + 7, 0xff, ZIPFS_BAD_RUNS},
         {PLANES + SHIFT + 8, 2, ZIPFS_BAD_PLANE},
         {RANS + SHIFT, 1, ZIPFS_BAD_RANS},
@@ -138,14 +140,24 @@ static void test_one_byte(void) {
         {RANS + SHIFT + 1, 2, ZIPFS_BAD_RANS},
         {RANS + SHIFT + 1, 0, ZIPFS_BAD_RANS},
         {RANS + SHIFT + 2, 0, ZIPFS_BAD_RANS},
-        {RANS + SHIFT + 2, 127, ZIPFS_BAD_RANS},
-        {RANS + SHIFT + 2, 64, ZIPFS_BAD_PLANE},
-        {RANS + SHIFT + 3, 1, ZIPFS_RESERVED_NOT_ZERO},
-        {RANS + SHIFT + 4, 3, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 2, 3, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 2, 128, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 2, 1, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 2, 4, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 3, 0, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 3, 2, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 3, 16, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 4, 4, ZIPFS_BAD_PLANE},
         {RANS + SHIFT + 7, 255, ZIPFS_BAD_PLANE},
-        {RANS + SHIFT + 8, 0, ZIPFS_BAD_PLANE},
-        {RANS + SHIFT + 8, 131, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 8, 0, ZIPFS_BAD_RANS}, /* fewer than far values */
+        {RANS + SHIFT + 8, 1, ZIPFS_RESERVED_NOT_ZERO}, /* the other nibble is not used */
+        {RANS + SHIFT + 8, 3, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 8, 132, ZIPFS_BAD_RANS},
         {RANS + SHIFT + 11, 255, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 12, 0, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 12, 2, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 12, 3, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 15, 255, ZIPFS_BAD_RANS},
         {FREQ + SHIFT, 0xff, ZIPFS_BAD_RANS},
         {FREQ + SHIFT, 0xfd, ZIPFS_BAD_RANS},
         {FREQ + SHIFT + 1, 0, ZIPFS_BAD_RANS},
@@ -155,9 +167,15 @@ static void test_one_byte(void) {
         {STATES + SHIFT + 1, 2, ZIPFS_BAD_RANS},
         {STATES + SHIFT + 255, 3, ZIPFS_BAD_RANS},
         {CODED + SHIFT, 3, ZIPFS_BAD_RANS},
-        {CODED + SHIFT + 1, 1, ZIPFS_BAD_RANS},
+        {CODED + SHIFT + 2, 1, ZIPFS_BAD_RANS},
+        {ESCAPES + SHIFT, 0xf1, ZIPFS_BAD_RANS}, /* the second of one near value */
+        {ESCAPES + SHIFT, 0xe0, ZIPFS_BAD_RANS},
+        {ESCAPES + SHIFT, 0x00, ZIPFS_BAD_RANS}, /* a far value is left */
+        {ESCAPES + SHIFT, 0xff, ZIPFS_BAD_RANS}, /* one is missing */
+        {ESCAPES + SHIFT, 0x0f, ZIPFS_OK},       /* the other way round */
         {VALUE + SHIFT, 0x11, ZIPFS_OK},
-        {ESCAPES + SHIFT, 0x11, ZIPFS_OK},
+        {NEAR + SHIFT, 0x11, ZIPFS_OK},
+        {FAR + SHIFT, 0x11, ZIPFS_OK},
         {HEAD + SHIFT, 0, ZIPFS_OK},
     };
     uint8_t base[SIZE], payload[SIZE], plain[TOTAL];
@@ -241,127 +259,171 @@ static void test_planes(void) {
     EXPECT(b.bytes, b.size, 202, ZIPFS_BAD_PLANE);
     make_f16(&b, 101, ZIPFS_ZSTD, raw, 30); /* not for fields of 3 bits */
     EXPECT(b.bytes, b.size, 202, ZIPFS_BAD_ZSTD);
-    make_f16(&b, 101, ZIPFS_RANS, raw, 11); /* shorter than its header */
+    make_f16(&b, 101, ZIPFS_RANS, raw, 15); /* shorter than its header */
     EXPECT(b.bytes, b.size, 202, ZIPFS_BAD_PLANE);
 }
 
-/* A good RANS plane of 400 values of 3 bits: 1, 2 and escaped 5s. */
-static uint32_t make_rans(unsigned num_lanes, uint8_t *plane, uint8_t *dst_values) {
-    static struct zipfs_rans_encoder encoder;
-    static uint8_t coded[600], escapes[400];
-    struct zipfs_rans_table table = {3, true, {128, 64, 64}, {0, 128, 192}, {1, 2, 0}};
-    uint64_t state = 5;
-    for (size_t i = 0; i < 400; i++)
-        dst_values[i] = "\1\1\2\5"[random_below(&state, 4)];
-    zipfs_rans_encoder_init(&encoder, &table, num_lanes);
-    encoder.coded = coded + sizeof coded;
-    encoder.escapes = escapes + sizeof escapes;
-    zipfs_kernels_scalar.rans_encode(&encoder, dst_values, 400);
-    size_t coded_size = (size_t)(coded + sizeof coded - encoder.coded),
-           num_escapes = (size_t)(escapes + sizeof escapes - encoder.escapes);
-    size_t size = zipfs_rans_write_header(&encoder, coded_size, num_escapes, plane);
-    memcpy(plane + size, encoder.coded, coded_size);
-    memcpy(plane + size + coded_size, encoder.escapes, num_escapes);
-    return (uint32_t)(size + coded_size + num_escapes);
+/* An encoder of its own, from the text of section 5, element by element: symbols of values below 8 that occur in
+ * `values`, all others behind an escape, near values first. */
+struct rans_model {
+    uint8_t num_symbols, num_near, freq[4], value[4], near[3]; /* the last symbol is the escape */
+};
+
+static unsigned index_of(const uint8_t *values, unsigned count, uint8_t value) {
+    unsigned i = 0;
+    while (i < count && values[i] != value)
+        i++;
+    return i;
 }
 
-static void test_rans_plane(unsigned num_lanes) {
+/* Encodes num_coded values, a multiple of num_lanes, of which the escapes of the first n get a nibble. */
+static uint32_t make_rans(const struct rans_model *model, unsigned num_lanes, const uint8_t *values, size_t num_coded,
+                          size_t n, uint8_t *plane) {
+    uint8_t coded[1024], nibbles[512] = {0}, far[512];
+    uint16_t state[256];
+    unsigned k = model->num_symbols, escape = k - 1u;
+    size_t num_escapes = 0, num_far = 0, at = sizeof coded;
+    for (unsigned lane = 0; lane < num_lanes; lane++)
+        state[lane] = 256;
+    for (size_t i = num_coded; i-- > 0;) {
+        unsigned s = index_of(model->value, escape, values[i]), start = 0, x = state[i % num_lanes];
+        for (unsigned before = 0; before < s; before++)
+            start += model->freq[before];
+        if (x >= 256u * model->freq[s]) {
+            coded[--at] = (uint8_t)x;
+            x >>= 8;
+        }
+        state[i % num_lanes] = (uint16_t)(256 * (x / model->freq[s]) + x % model->freq[s] + start);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (index_of(model->value, escape, values[i]) < escape)
+            continue;
+        unsigned near = index_of(model->near, model->num_near, values[i]);
+        if (near == model->num_near) {
+            near = 15;
+            far[num_far++] = values[i];
+        }
+        nibbles[num_escapes / 2] |= (uint8_t)(near << num_escapes % 2 * 4);
+        num_escapes++;
+    }
+    struct builder b = {.size = 16};
+    b.bytes[0] = (uint8_t)k;
+    b.bytes[1] = 1;
+    b.bytes[2] = (uint8_t)(num_lanes / 64);
+    b.bytes[3] = model->num_near;
+    zipfs_store32(b.bytes + 4, (uint32_t)(sizeof coded - at));
+    zipfs_store32(b.bytes + 8, (uint32_t)num_escapes);
+    zipfs_store32(b.bytes + 12, (uint32_t)num_far);
+    put(&b, model->freq, k);
+    put(&b, model->value, k);
+    put(&b, model->near, model->num_near);
+    put(&b, state, 2 * num_lanes);
+    put(&b, coded + at, sizeof coded - at);
+    put(&b, nibbles, (num_escapes + 1) / 2);
+    put(&b, far, num_far);
+    memcpy(plane, b.bytes, b.size);
+    return (uint32_t)b.size;
+}
+
+static void check_f16(const uint8_t *plane, uint32_t size, const uint8_t *values, size_t n) {
     struct builder b;
-    uint8_t plane[1200], broken[1200], values[400], *dst;
-    uint32_t size = make_rans(num_lanes, plane, values), coded_size = zipfs_load32(plane + 4),
-             num_escapes = zipfs_load32(plane + 8);
-    make_f16(&b, 400, ZIPFS_RANS, plane, size);
+    uint8_t *dst;
+    make_f16(&b, n, ZIPFS_RANS, plane, size);
     for (size_t k = 0; k < num_usable; k++) {
-        CHECK_EQUAL(decode_on(k, b.bytes, b.size, 800, &dst), ZIPFS_OK);
-        for (size_t i = 0; i < 400; i++)
+        CHECK_EQUAL(decode_on(k, b.bytes, b.size, 2 * n, &dst), ZIPFS_OK);
+        for (size_t i = 0; i < n; i++)
             CHECK_EQUAL(zipfs_load16(dst + 2 * i), (values[i] & 4) << 13 | (values[i] & 3) << 8);
     }
-    memcpy(broken, plane, size);
-    broken[12 + 3] = 8; /* a value of four bits */
-    make_f16(&b, 400, ZIPFS_RANS, broken, size);
-    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
-    memcpy(broken, plane, size);
-    broken[size - 1] = 8; /* an escape value of four bits */
-    make_f16(&b, 400, ZIPFS_RANS, broken, size);
-    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
-    memcpy(broken, plane, size);
-    broken[size] = 5; /* an escape value that nobody takes */
-    zipfs_store32(broken + 8, num_escapes + 1);
-    make_f16(&b, 400, ZIPFS_RANS, broken, size + 1);
-    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
-    memcpy(broken, plane, size);
-    zipfs_store32(broken + 8, num_escapes - 1); /* one is missing */
-    make_f16(&b, 400, ZIPFS_RANS, broken, size - 1);
-    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
-    memcpy(broken, plane, size);
-    zipfs_store32(broken + 4, coded_size + 1); /* the first escape value becomes a coded byte that nobody takes */
-    zipfs_store32(broken + 8, num_escapes - 1);
-    make_f16(&b, 400, ZIPFS_RANS, broken, size);
-    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
-    memcpy(broken, plane, size);
-    zipfs_store32(broken + 4, coded_size - 1); /* the last coded byte becomes an escape value */
-    zipfs_store32(broken + 8, num_escapes + 1);
-    make_f16(&b, 400, ZIPFS_RANS, broken, size);
-    EXPECT(b.bytes, b.size, 800, ZIPFS_BAD_RANS);
 }
 
-/* Beyond the last element lanes go on and take coded bytes, but an escape there takes no value. */
-static void test_escapes_beyond_the_end(unsigned num_lanes) {
-    static struct zipfs_rans_encoder encoder;
-    static uint8_t coded[800], escapes[512];
-    struct zipfs_rans_table table = {2, true, {128, 128}, {0, 128}, {1, 0}};
+/* A plane of 3 bits with one change: bytes at the offset, fields of the header added to. */
+struct change {
+    size_t offset;
+    int value; /* -1: the byte stays */
+    int coded, escapes, far, size;
+};
+
+static void expect_changed(const uint8_t *plane, uint32_t size, size_t n, struct change change, int line) {
     struct builder b;
-    uint8_t plane[1200], values[512], *dst;
+    uint8_t broken[2048] = {0};
+    memcpy(broken, plane, size);
+    if (change.value >= 0)
+        broken[change.offset] = (uint8_t)change.value;
+    zipfs_store32(broken + 4, zipfs_load32(broken + 4) + (uint32_t)change.coded);
+    zipfs_store32(broken + 8, zipfs_load32(broken + 8) + (uint32_t)change.escapes);
+    zipfs_store32(broken + 12, zipfs_load32(broken + 12) + (uint32_t)change.far);
+    make_f16(&b, n, ZIPFS_RANS, broken, size + (uint32_t)change.size);
+    expect(b.bytes, b.size, 2 * n, ZIPFS_BAD_RANS, line);
+}
+
+#define EXPECT_CHANGED(...) expect_changed(plane, size, 400, (struct change){__VA_ARGS__}, __LINE__)
+
+/* 400 values of 3 bits, and what fills the last group: symbols 1 and 2, a near 5, a far 6. */
+static void test_rans_plane(unsigned num_lanes) {
+    static const struct rans_model model = {3, 1, {128, 64, 64}, {1, 2, 0}, {5}};
+    uint8_t plane[2048], values[512];
+    uint64_t state = 5;
+    for (size_t i = 0; i < 512; i++)
+        values[i] = i < 400 ? (uint8_t)"\1\1\2\5\6"[random_below(&state, 5)] : 1;
+    size_t num_coded = (400 + num_lanes - 1) / num_lanes * num_lanes;
+    uint32_t size = make_rans(&model, num_lanes, values, num_coded, 400, plane);
+    uint32_t coded_size = zipfs_load32(plane + 4), num_far = zipfs_load32(plane + 12);
+    size_t near = 16 + 6, coded = near + 1 + 2 * num_lanes, escapes = coded + coded_size, far = size - num_far;
+    CHECK(zipfs_load32(plane + 8) % 2 == 0);
+    check_f16(plane, size, values, 400);
+    EXPECT_CHANGED(.offset = 16 + 3, .value = 8);   /* a symbol of four bits */
+    EXPECT_CHANGED(.offset = near, .value = 8);     /* a near value of four bits */
+    EXPECT_CHANGED(.offset = far, .value = 8);      /* a far value of four bits */
+    EXPECT_CHANGED(.offset = size - 1, .value = 8); /* the last of them */
+    EXPECT_CHANGED(.offset = size, .value = 5, .far = 1, .size = 1); /* a far value that nobody takes */
+    EXPECT_CHANGED(.value = -1, .far = -1, .size = -1);              /* one is missing */
+    EXPECT_CHANGED(.offset = escapes, .value = 0x10);                /* an escape for a near value that is none */
+    EXPECT_CHANGED(.offset = far, .value = 0, .escapes = 2, .far = -1); /* a far value becomes two near escapes */
+    /* The first two escapes become a coded byte that nobody takes, and the last coded byte two escapes. */
+    EXPECT_CHANGED(.value = -1, .coded = 1, .escapes = -2);
+    EXPECT_CHANGED(.offset = escapes - 1, .value = 0, .coded = -1, .escapes = 2);
+}
+
+/* Beyond the last element lanes go on and take coded bytes, but an escape there takes no nibble. */
+static void test_escapes_beyond_the_end(unsigned num_lanes) {
+    static const struct rans_model model = {2, 0, {128, 128}, {1, 0}, {0}};
+    uint8_t plane[2048], values[512];
+    size_t n = 512 - num_lanes + 7;
     for (size_t i = 0; i < 512; i++)
         values[i] = i % 3 ? 1 : 6;
-    zipfs_rans_encoder_init(&encoder, &table, num_lanes);
-    encoder.coded = coded + sizeof coded;
-    encoder.escapes = escapes + sizeof escapes;
-    zipfs_kernels_scalar.rans_encode(&encoder, values, 512);
-    size_t coded_size = (size_t)(coded + sizeof coded - encoder.coded), num_escapes = (400 + 2) / 3;
-    size_t size = zipfs_rans_write_header(&encoder, coded_size, num_escapes, plane);
-    memcpy(plane + size, encoder.coded, coded_size);
-    memcpy(plane + size + coded_size, encoder.escapes, num_escapes);
-    size += coded_size + num_escapes;
-    size_t n = num_lanes == 128 ? 400 : 450; /* the rest of 512 fills the last group */
-    if (n == 450) {
-        num_escapes = 150;
-        zipfs_store32(plane + 8, 150);
-        memcpy(plane + size - 134, encoder.escapes, 150);
-        size += 16;
-    }
-    make_f16(&b, n, ZIPFS_RANS, plane, (uint32_t)size);
-    for (size_t k = 0; k < num_usable; k++)
-        CHECK_EQUAL(decode_on(k, b.bytes, b.size, 2 * n, &dst), ZIPFS_OK);
-    zipfs_store32(plane + 8, (uint32_t)num_escapes + 1);
-    plane[size] = 6;
-    make_f16(&b, n, ZIPFS_RANS, plane, (uint32_t)size + 1);
+    uint32_t size = make_rans(&model, num_lanes, values, 512, n, plane);
+    check_f16(plane, size, values, n);
+    size = make_rans(&model, num_lanes, values, 512, n + 3, plane); /* one escape more */
+    struct builder b;
+    make_f16(&b, n, ZIPFS_RANS, plane, size);
     EXPECT(b.bytes, b.size, 2 * n, ZIPFS_BAD_RANS);
 }
 
 /* A plane of 60000 bytes whose stream ends early, and with it the payload: nothing is read behind it. */
 static void test_streams_that_run_dry(void) {
-    enum { N = 60000 };
+    enum { N = 60000, FIXED = 16 + 4 + 256 };
     for (unsigned of_escapes = 0; of_escapes < 2; of_escapes++)
         for (uint32_t left = 0; left < 300; left += 37) {
             struct builder b = {.size = 0};
-            uint8_t head[24] = {1, 0, 0, 0, ZIPFS_BYTES}, rans[16] = {2, 1, 128}, state[2] = {0, 1};
+            uint8_t head[24] = {1, 0, 0, 0, ZIPFS_BYTES}, rans[20] = {2, 1, 2, 0}, state[2] = {0, 1};
+            uint32_t streams = of_escapes ? left + (left + 1) / 2 : left; /* of nibbles that are all 15, and far values */
             zipfs_store32(head + 8, N);
-            zipfs_store32(head + 12, 8 + 12 + 4 + 256 + left);
+            zipfs_store32(head + 12, 8 + FIXED + streams);
             head[16] = ZIPFS_RANS;
-            zipfs_store32(head + 20, 12 + 4 + 256 + left);
+            zipfs_store32(head + 20, FIXED + streams);
             zipfs_store32(rans + (of_escapes ? 8 : 4), left);
-            memcpy(rans + 12, of_escapes ? "\1\377" : "\377\1",
+            zipfs_store32(rans + 12, of_escapes ? left : 0);
+            memcpy(rans + 16, of_escapes ? "\1\377" : "\377\1",
                    2); /* nearly all slots are the escape, or nearly none */
-            memcpy(rans + 14, "\5\0", 2);
+            memcpy(rans + 18, "\5\0", 2);
             if (of_escapes)
                 state[0] = 1; /* stays at the escape: 255 * 1 + 1 - 1 = 255 takes a byte, of which there are none */
             put(&b, head, 24);
-            put(&b, rans, 16);
+            put(&b, rans, 20);
             for (unsigned lane = 0; lane < 128; lane++)
                 put(&b, state, 2);
-            for (uint32_t i = 0; i < left; i++)
-                put(&b, "\0", 1);
+            for (uint32_t i = 0; i < streams; i++)
+                put(&b, !of_escapes || i >= (left + 1) / 2 ? "\0" : i < left / 2 ? "\377" : "\017", 1);
             EXPECT(b.bytes, b.size, N, ZIPFS_BAD_RANS);
         }
 }
@@ -396,10 +458,10 @@ int main(void) {
     test_one_byte();
     test_cut_and_flipped();
     test_planes();
-    test_rans_plane(64);
-    test_rans_plane(128);
-    test_escapes_beyond_the_end(64);
-    test_escapes_beyond_the_end(128);
+    for (unsigned num_lanes = 64; num_lanes <= 256; num_lanes *= 2) {
+        test_rans_plane(num_lanes);
+        test_escapes_beyond_the_end(num_lanes);
+    }
     test_streams_that_run_dry();
     guarded_free(&payload_memory);
     guarded_free(&dst_memory);

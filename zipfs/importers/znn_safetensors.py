@@ -191,8 +191,11 @@ def _turned_dtype(source: Source, segment: Segment) -> str | None:
     if shift is None or segment.size < 4:
         return None
     stored = read_exactly(source, segment.offset, min(segment.size, _SAMPLE))
+    turned = _turn_back(stored, segment.dtype)
+    if turned == stored and segment.size <= _SAMPLE:
+        return None
     likely = []
-    for data in (stored, _turn_back(stored, segment.dtype)):
+    for data in (stored, turned):
         exponents = np.frombuffer(data, f"<u{width}") >> shift & 0xFF
         likely.append(np.count_nonzero((exponents >= _LIKELY_EXPONENTS[0]) & (exponents <= _LIKELY_EXPONENTS[-1])))
     return None if likely[0] > 2 * likely[1] else segment.dtype
