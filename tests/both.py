@@ -3,7 +3,7 @@
 import os
 
 from reference import decode
-from reference_chunk import Rejected
+from reference_common import Rejected
 
 from zipfs import _native
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from forge_plane import Plane, encode_plane, split_fields, zstd_frame
-from reference_chunk import COPY, LAYOUTS, RUNS, STORED, ceil_div, xxh3
+from reference_chunk import COPY, LAYOUTS, RUNS, STORED
+from reference_common import ceil_div, xxh3
 
 # ---- runs and payloads (section 4) -------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import zstandard
-from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD, ceil_div
+from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD
+from reference_common import ceil_div
 
 FAR = 15
 

@@ -4,7 +4,8 @@ against it.
 It checks every rule of the text and raises `Rejected` with the name that the text gives. It trusts nothing in a
 container and does no I/O: a container is any bytes-like object (an mmap for large ones). Nothing here may be imported
 by `zipfs`. This part holds sections 2, 3, 6 and the targets of 8 (header, index, segment table, copies);
-reference_chunk.py has 1, 4, 5 and the rest of 8 (conventions, payloads, RANS, COPY runs).
+reference_common.py has 1 (conventions), reference_chunk.py 4 and the rest of 8 (payloads, COPY runs), reference_rans.py
+5.
 """
 
 import functools
@@ -13,19 +14,8 @@ import struct
 from typing import Any, NamedTuple
 
 import numpy as np
-from reference_chunk import (
-    RUNS,
-    STORED,
-    Rejected,
-    ceil_div,
-    copied_ranges,
-    decode_chunk,
-    decode_zstd,
-    reject,
-    require,
-    require_zero,
-    xxh3,
-)
+from reference_chunk import RUNS, STORED, copied_ranges, decode_chunk, decode_zstd
+from reference_common import Rejected, ceil_div, reject, require, require_zero, xxh3
 
 # ---- 2. header ---------------------------------------------------------------------------------------------------
 

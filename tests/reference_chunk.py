@@ -1,47 +1,14 @@
-"""The second decoder, part one: sections 1, 4, 5 and 8 of docs/format.md, from a chunk's payload to its plain bytes.
-See reference.py.
-"""
+"""The second decoder: sections 4 and 8 of docs/format.md, from a chunk's payload to its plain bytes. See reference.py."""
 
 import itertools
 import struct
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
-import xxhash
 import zstandard
-
-# ---- 1. conventions ----------------------------------------------------------------------------------------------
-
-
-class Rejected(Exception):
-    """A container breaks a rule. `status` is the name in docs/format.md; args are (status, message)."""
-
-    def __init__(self, status: str, message: str) -> None:
-        super().__init__(status, message)
-        self.status = status
-
-
-def reject(status: str, message: str) -> NoReturn:
-    raise Rejected(status, message)
-
-
-def require(condition: bool, status: str, message: str) -> None:
-    if not condition:
-        reject(status, message)
-
-
-def require_zero(reserved: bytes, where: str) -> None:
-    require(not any(reserved), "RESERVED_NOT_ZERO", f"reserved bytes of the {where} are not 0")
-
-
-def xxh3(data: bytes, seed: int) -> int:
-    return xxhash.xxh3_64_intdigest(data, seed)
-
-
-def ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
-
+from reference_common import ceil_div, reject, require, require_zero
+from reference_rans import decode_rans
 
 # ---- 4. chunk payload of kind runs -------------------------------------------------------------------------------
 
@@ -113,9 +80,7 @@ def parse_runs(payload: bytes, plain_size: int) -> list[Run]:
     return runs
 
 
-def decode_chunk(
-    payload: bytes, kind: int, plain_size: int, fetch: Callable[[int, int], bytes] | None = None
-) -> bytes:
+def decode_chunk(payload: bytes, kind: int, plain_size: int, fetch: Callable[[int, int], bytes] | None = None) -> bytes:
     """Returns the plain bytes of a chunk; hashes are the caller's. fetch(target, size): the bytes of a COPY run; None
     where the container has none.
     """
@@ -232,81 +197,3 @@ def decode_zstd(frame: bytes, size: int) -> bytes:
         reject("BAD_ZSTD", str(error))
     require(len(plain) == size, "BAD_ZSTD", f"{len(plain)} bytes instead of {size}")
     return plain
-
-
-# ---- 5. the RANS coding ------------------------------------------------------------------------------------------
-
-
-FAR = 15
-"""The nibble that stands for the next far value."""
-
-
-def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
-    require(len(data) >= 16, "BAD_PLANE", "an RANS plane without a header")
-    k, has_escape, lanes, num_near, coded_size, num_escapes, num_far = struct.unpack_from("<BBBBIII", data)
-    require(2 <= k <= 64, "BAD_RANS", f"{k} symbols")
-    require(has_escape <= 1, "BAD_RANS", f"has_escape {has_escape}")
-    require(lanes in (1, 2, 4), "BAD_RANS", f"{lanes} * 64 lanes")
-    require(num_near <= (15 if has_escape else 0), "BAD_RANS", f"{num_near} near values")
-    require(num_escapes <= (n if has_escape else 0), "BAD_RANS", f"{num_escapes} escapes")
-    require(num_far <= num_escapes, "BAD_RANS", f"{num_far} far values of {num_escapes} escapes")
-    v = 1 if bits <= 8 else 2
-    sizes = [k, v * k, v * num_near, 2 * 64 * lanes, coded_size, ceil_div(num_escapes, 2), v * num_far]
-    require(len(data) == 16 + sum(sizes), "BAD_PLANE", "sizes do not fill the plane")
-    ends = [16 + sum(sizes[: i + 1]) for i in range(len(sizes))]
-    parts = [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
-    freq = np.frombuffer(parts[0], np.uint8).astype(np.uint32)
-    require(bool(np.all(freq >= 1)) and int(freq.sum()) == 256, "BAD_RANS", "frequencies do not make 256")
-    value, near, far = (np.frombuffer(parts[i], f"<u{v}") for i in (1, 2, 6))
-    for values in (value, near, far):
-        require(not np.any(values >> bits), "BAD_RANS", f"a value wider than {bits} bits")
-    require(not has_escape or value[-1] == 0, "BAD_RANS", "the escape has a value")
-    states = np.frombuffer(parts[3], "<u2").astype(np.uint32)
-    require(bool(np.all(states >= 256)), "BAD_RANS", "a state under 256")
-    coded = np.frombuffer(parts[4], np.uint8).astype(np.uint32)
-    escaped = escaped_values(parts[5], num_escapes, near, far)
-    symbols = rans_symbols(freq, states, coded, ceil_div(n, 64 * lanes)).reshape(-1)[:n]
-    plain = value[symbols]
-    if has_escape:
-        where = symbols == k - 1
-        require(int(where.sum()) == num_escapes, "BAD_RANS", f"{int(where.sum())} escapes, not {num_escapes}")
-        plain[where] = escaped
-    return plain
-
-
-def escaped_values(packed: bytes, num_escapes: int, near: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """What each escape stands for, in order."""
-    nibbles = [nibble for byte in packed for nibble in (byte & 15, byte >> 4)]
-    require_zero(bytes(nibbles[num_escapes:]), "escapes")
-    values, next_far = np.zeros(num_escapes, far.dtype), 0
-    for i, nibble in enumerate(nibbles[:num_escapes]):
-        require(nibble < len(near) or nibble == FAR, "BAD_RANS", f"near value {nibble} of {len(near)}")
-        if nibble < FAR:
-            values[i] = near[nibble]
-            continue
-        require(next_far < len(far), "BAD_RANS", "out of far values")
-        values[i] = far[next_far]
-        next_far += 1
-    require(next_far == len(far), "BAD_RANS", f"{len(far) - next_far} far values left")
-    return values
-
-
-def rans_symbols(freq: np.ndarray, x: np.ndarray, coded: np.ndarray, num_groups: int) -> np.ndarray:
-    """The steps of section 5, all lanes of a group at once: a group's lanes take their bytes in ascending order.
-    Shape (num_groups, num_lanes).
-    """
-    start = np.cumsum(freq) - freq
-    of_slot = np.repeat(np.arange(len(freq)), freq)
-    freq_of_slot, offset_of_slot = freq[of_slot], np.arange(256, dtype=np.uint32) - start[of_slot]
-    slots = np.empty((num_groups, len(x)), np.uint8)
-    used = 0
-    for group in range(num_groups):
-        slot = slots[group] = x & 255
-        x = freq_of_slot[slot] * (x >> 8) + offset_of_slot[slot]
-        needy = np.flatnonzero(x < 256)
-        require(used + len(needy) <= len(coded), "BAD_RANS", "out of coded bytes")
-        x[needy] = x[needy] << 8 | coded[used : used + len(needy)]
-        used += len(needy)
-    require(used == len(coded), "BAD_RANS", f"{len(coded) - used} coded bytes left")
-    require(bool(np.all(x == 256)), "BAD_RANS", "a state that does not end at 256")
-    return of_slot[slots]

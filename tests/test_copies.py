@@ -10,7 +10,8 @@ import pytest
 from both import native_decode
 from models import Tensor, tensor, write_safetensors
 from reference import Container
-from reference_chunk import COPY, Rejected
+from reference_chunk import COPY
+from reference_common import Rejected
 
 import zipfs
 from zipfs import _native, duplicates, writer

@@ -17,7 +17,8 @@ import zstandard
 from both import native_decode_fd
 from forge import Chunk, Forged, SegmentRecord, coded, run, segment_section, stored
 from forge_plane import rans, split_fields
-from reference_chunk import CONST, RANS, RAW, ZSTD, Rejected, decode_chunk, parse_runs
+from reference_chunk import CONST, RANS, RAW, ZSTD, decode_chunk, parse_runs
+from reference_common import Rejected
 
 from zipfs import _native, segments
 

@@ -14,7 +14,8 @@ from forge import Forged, SegmentRecord, coded, run, segment_section
 from forge_plane import rans, rans_model, split_fields
 from models import FLOATS, INTEGERS, safetensors_bytes, tensor
 from reference import PAGES, PAYLOADS, ROOT, SEGMENTS, Container
-from reference_chunk import CONST, LAYOUTS, RUNS, Rejected, decode_chunk
+from reference_chunk import CONST, LAYOUTS, RUNS, decode_chunk
+from reference_common import Rejected
 
 import zipfs
 from zipfs import _native

@@ -10,7 +10,8 @@ import pytest
 from both import native_verdict, reference_verdict
 from forge import Chunk, CodedRun, Forged, coded, copy_run, run, stored
 from reference import Container
-from reference_chunk import CONST, COPY, RAW, ZSTD, Rejected
+from reference_chunk import CONST, COPY, RAW, ZSTD
+from reference_common import Rejected
 
 from zipfs import _native
 

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 from forge import Chunk, Forged, coded, run
 from reference import Container, parse_header
-from reference_chunk import CONST, Rejected, xxh3
+from reference_chunk import CONST
+from reference_common import Rejected, xxh3
 
 from zipfs import _native
 

@@ -8,7 +8,7 @@ import pytest
 from forge import SegmentRecord, sealed_table, segment_section
 from forge_plane import zstd_frame
 from reference import parse_segments
-from reference_chunk import Rejected, xxh3
+from reference_common import Rejected, xxh3
 
 from zipfs import segments
 from zipfs.errors import FormatError

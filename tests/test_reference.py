@@ -9,7 +9,8 @@ from both import native_decode
 from forge import Chunk, CodedRun, Forged, coded, run, stored
 from forge_plane import Plane, const_plane, rans, raw_plane, split_fields, zstd_plane
 from reference import decode
-from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD, decode_chunk, xxh3
+from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD, decode_chunk
+from reference_common import xxh3
 
 from zipfs import _native
 

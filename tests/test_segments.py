@@ -4,7 +4,7 @@ import struct
 
 import pytest
 from reference import parse_segments as reference_parse
-from reference_chunk import Rejected
+from reference_common import Rejected
 
 from zipfs import _native, segments
 from zipfs.errors import FormatError

@@ -10,7 +10,8 @@ import pytest
 from both import native_decode
 from forge import Chunk, Forged
 from reference import Container, decode
-from reference_chunk import LAYOUTS, RUNS, decode_chunk, parse_runs, xxh3
+from reference_chunk import LAYOUTS, RUNS, decode_chunk, parse_runs
+from reference_common import xxh3
 
 import zipfs
 from zipfs import _native
