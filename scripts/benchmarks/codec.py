@@ -5,12 +5,13 @@ Its parts: `speed` (speeds.py, every kernel), `sizes` (every row of rows.py), `g
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from . import bars, cores, corpus, files, gguf_blocks, machine, peers, plot, sizes, speeds, table
+from . import bars, cores, corpus, files, gguf_blocks, machine, peers, sizes, speeds, table
 from .rows import NAMES as ROWS
 
 NAME = "codec"
@@ -47,22 +48,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what `speed` measured as a PNG")
 
 
+def plotter() -> Callable:
+    """plot.draw, if it can draw here."""
+    try:
+        from .plot import draw
+    except ImportError:
+        raise SystemExit("scripts/bench: --plot needs matplotlib; scripts/bench --setup installs it") from None
+    return draw
+
+
 def run(arguments: argparse.Namespace) -> dict:
+    draw = plotter() if arguments.plot else None
     size = (arguments.mib or (4 if arguments.quick else 64)) << 20
     runs = arguments.runs or (3 if arguments.quick else 9)
     file_size = (arguments.file_mib or (16 if arguments.quick else 512)) << 20
     report = {"machine": machine.describe() | {"peers": machine.versions(*PACKAGES)}, "bytes": size, "runs": runs}
     for part, measure in (
         ("speed", lambda: speeds.measure_kernels(arguments, size, runs)),
-        ("sizes", lambda: [sizes.measure(name, size) for name in arguments.rows.split(",")]),
+        ("sizes", lambda: sizes.measure_all(arguments.rows.split(","), size)),
         ("gguf", measure_gguf),
         ("cores", lambda: cores.measure(size, runs)),
         ("files", lambda: files.measure(file_size, runs, arguments.dir)),
     ):
-        if part in arguments.only.split(","):
-            report[part] = measure()
-    if arguments.plot and "speed" in report:
-        plot.draw(report["speed"], arguments.plot, headline(report).replace("; ", "\n"))
+        try:
+            if part in arguments.only.split(","):
+                report[part] = measure()
+        except peers.Missing as reason:
+            print(f"scripts/bench: no {part}: {reason}", file=sys.stderr)
+    if draw and "speed" in report:
+        draw(report["speed"], arguments.plot, headline(report).replace("; ", "\n"))
         report["plot"] = str(arguments.plot)
     return report | {"bars": bars.all_bars(report)}
 

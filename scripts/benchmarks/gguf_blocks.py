@@ -4,15 +4,23 @@ Q8_0 is quantised by the package gguf. For Q4_K and Q6_K, which it only reads, t
 for the least weighted error, as k-quants do: each sub-block gets a scale of its own, coded by the block's f16 scale.
 """
 
-import gguf
 import numpy as np
 
 from . import table
-from .peers import CHUNK_SIZE
+from .peers import CHUNK_SIZE, Missing
 
 BLOCK_WEIGHTS = 256
 Q4_MAX, Q4_SCALE_MAX = 15, 63
 Q6_MIN, Q6_MAX, Q6_SCALE_MAX = -32, 31, 128
+
+
+def library():
+    """The module gguf."""
+    try:
+        import gguf
+    except ImportError:
+        raise Missing("gguf is not installed") from None
+    return gguf
 
 
 def closest_line(x: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +106,8 @@ def q6_k(weights: np.ndarray) -> np.ndarray:
 
 def q8_0(weights: np.ndarray) -> np.ndarray:
     """(blocks, 34) bytes: d, 32 codes."""
-    blocks = gguf.quants.quantize(weights.reshape(-1, BLOCK_WEIGHTS), gguf.GGMLQuantizationType.Q8_0)
+    kind = library().GGMLQuantizationType.Q8_0
+    blocks = library().quants.quantize(weights.reshape(-1, BLOCK_WEIGHTS), kind)
     return blocks.reshape(-1, 34)
 
 
@@ -108,7 +117,7 @@ def halves(name: str, block: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
 
 
 def q4_k_fields(blocks: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
-    scales, mins = gguf.quants.Q4_K.get_scale_min(np.ascontiguousarray(blocks[:, 4:16]))
+    scales, mins = library().quants.Q4_K.get_scale_min(np.ascontiguousarray(blocks[:, 4:16]))
     nibbles = np.stack([blocks[:, 16:] & 15, blocks[:, 16:] >> 4])
     fields = halves("d", blocks[:, 0:2]) | halves("dmin", blocks[:, 2:4])
     return fields | {"scales": (scales, 6), "mins": (mins, 6), "nibbles": (nibbles, 4)}

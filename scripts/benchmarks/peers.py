@@ -179,7 +179,7 @@ class ZipNN(Peer):
         try:
             import zipnn
         except ImportError:
-            raise Missing("not installed") from None
+            raise Missing(f"{self.name} is not installed") from None
         self.make = lambda: zipnn.ZipNN(input_format="byte", bytearray_dtype=self.DTYPES[layout], threads=threads)
 
     def source(self):
@@ -245,7 +245,7 @@ class OpenZL(Peer):
         try:
             import openzl.ext
         except ImportError:
-            raise Missing("not installed") from None
+            raise Missing(f"{self.name} is not installed") from None
         self.zl = openzl.ext
         self.cctx, self.dctx = self.zl.CCtx(), self.zl.DCtx()
         dtype = self.NUMPY.get(layout, "u1")

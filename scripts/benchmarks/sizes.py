@@ -53,7 +53,7 @@ def peer_sizes(dtype: str, plain: bytes, chunk_size: int) -> dict[str, int]:
         try:
             found[name] = min(peer_size(make()) for make in makers)
         except peers.Missing as reason:
-            print(f"scripts/bench: {name}: {reason}", file=sys.stderr)
+            print(f"scripts/bench: {reason}", file=sys.stderr)
     return found
 
 
@@ -79,6 +79,17 @@ def measure(name: str, size: int) -> dict:
         "joint_entropy": rows.joint_entropy(parts),
         "stored": stored | peer_sizes(dtype, plain, chunk_size),
     }
+
+
+def measure_all(names: list[str], size: int) -> list[dict]:
+    """The rows that can be made here."""
+    found = []
+    for name in names:
+        try:
+            found.append(measure(name, size))
+        except peers.Missing as reason:
+            print(f"scripts/bench: {name}: {reason}", file=sys.stderr)
+    return found
 
 
 def markdown(results: list[dict]) -> str:
