@@ -13,8 +13,6 @@ import zstandard
 from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD
 from reference_common import ceil_div
 
-FAR = 15
-
 
 class Plane(NamedTuple):
     coding: int
@@ -84,8 +82,10 @@ class Rans:
     coded: bytes = b""
     has_escape: int = 0
     near: list[int] = field(default_factory=list)
-    nibbles: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
     """One of each escape."""
+    more_nibbles: list[int] = field(default_factory=list)
+    """After those of the numbers."""
     far: list[int] = field(default_factory=list)
     value_size: int = 1
     num_symbols: int | None = None
@@ -93,7 +93,7 @@ class Rans:
     """Number of lanes / 64."""
     num_near: int | None = None
     coded_size: int | None = None
-    num_escapes: int | None = None
+    num_nibbles: int | None = None
     num_far: int | None = None
 
     def header(self) -> bytes:
@@ -103,7 +103,7 @@ class Rans:
             "lanes": len(self.states) // 64,
             "num_near": len(self.near),
             "coded_size": len(self.coded),
-            "num_escapes": len(self.nibbles),
+            "num_nibbles": len(self.nibbles()),
             "num_far": len(self.far),
         }
         said = {name: getattr(self, name) for name in follows}
@@ -112,14 +112,19 @@ class Rans:
     def values(self, values: list[int]) -> bytes:
         return struct.pack(f"<{len(values)}{'BH'[self.value_size - 1]}", *values)
 
-    def escapes(self) -> bytes:
-        pairs = zip_longest(self.nibbles[::2], self.nibbles[1::2], fillvalue=0)
-        return bytes(low | high << 4 for low, high in pairs)
+    def nibbles(self) -> list[int]:
+        return [
+            nibble for number in self.numbers for nibble in [15] * (number // 15) + [number % 15]
+        ] + self.more_nibbles
+
+    def packed_nibbles(self) -> bytes:
+        nibbles = self.nibbles()
+        return bytes(low | high << 4 for low, high in zip_longest(nibbles[::2], nibbles[1::2], fillvalue=0))
 
     def pack(self) -> bytes:
         states = np.asarray(self.states, "<u2").tobytes()
         tables = bytes(self.freq) + self.values(self.value) + self.values(self.near) + states
-        return self.header() + tables + self.coded + self.escapes() + self.values(self.far)
+        return self.header() + tables + self.coded + self.packed_nibbles() + self.values(self.far)
 
     def plane(self) -> Plane:
         return Plane(RANS, self.pack())
@@ -163,7 +168,7 @@ def rans_model(values: np.ndarray, max_symbols: int = 64) -> Model:
     return freq, kept, has_escape
 
 
-def rans(values: np.ndarray, model: Model | None = None, num_lanes: int = 128, num_near: int = 15) -> Rans:
+def rans(values: np.ndarray, model: Model | None = None, num_lanes: int = 128, num_near: int = 60) -> Rans:
     """Codes the values of a field of at most 8 bits (uint8) or more (uint16). The commonest num_near escaped values
     are near.
     """
@@ -175,10 +180,10 @@ def rans(values: np.ndarray, model: Model | None = None, num_lanes: int = 128, n
     symbols = symbol_of[values]
     escaped = values[symbols == k - 1].tolist() if has_escape else []
     near = [v for v, _ in Counter(escaped).most_common(num_near)]
-    nibbles = [near.index(v) if v in near else FAR for v in escaped]
+    numbers = [near.index(v) if v in near else len(near) for v in escaped]
     far = [v for v in escaped if v not in near]
     states, coded = rans_encode(symbols, freq, num_lanes)
-    return Rans(freq, value, states, coded, has_escape, near, nibbles, far, values.itemsize)
+    return Rans(freq, value, states, coded, has_escape, near, numbers, far=far, value_size=values.itemsize)
 
 
 def encode_plane(coding: int, values: np.ndarray, bits: int) -> Plane:

@@ -32,7 +32,7 @@ def elements(layout: int, n: int, rng: np.random.Generator) -> bytes:
 
 
 def every_layout() -> bytes:
-    """One run of each layout with RANS on its first field, up to 14 near values, odd phases, and a table with a name
+    """One run of each layout with RANS on its first field, up to 56 near values, odd phases, and a table with a name
     that is not ASCII.
     """
     rng = np.random.default_rng(1)
@@ -40,7 +40,7 @@ def every_layout() -> bytes:
     for layout, (name, width, _, fields) in LAYOUTS.items():
         plain = bytes(range(width - 1)) + elements(layout, 150, rng)
         first = split_fields(layout, plain[width - 1 :])[0]
-        plane = rans(first, rans_model(first, 12), num_lanes=64, num_near=layout).plane()
+        plane = rans(first, rans_model(first, 12), num_lanes=64, num_near=4 * layout).plane()
         runs.append(run(layout, plain, [plane] + [RAW] * (len(fields) - 1), phase=width - 1))
         records.append(
             SegmentRecord(
@@ -62,9 +62,9 @@ def every_coding() -> bytes:
     words = elements(10, 300, rng)
     wide = split_fields(10, words)[0]
     runs = (
-        *(run(0, skewed.tobytes(), [rans(skewed, few, 64, near).plane()]) for near in (0, 3, 15)),
+        *(run(0, skewed.tobytes(), [rans(skewed, few, 64, near).plane()]) for near in (0, 3, 60)),
         *(run(0, skewed.tobytes(), [rans(skewed, few, lanes).plane()]) for lanes in (128, 256)),
-        *(run(10, words, [rans(wide, None, lanes, 5).plane(), RAW]) for lanes in (64, 128, 256)),
+        *(run(10, words, [rans(wide, None, lanes, 17).plane(), RAW]) for lanes in (64, 128, 256)),
         run(14, skewed.tobytes(), [RANS, CONST]),
         run(0, skewed.tobytes(), [ZSTD]),
         run(5, small.tobytes(), [CONST, RANS]),

@@ -5,21 +5,18 @@ import struct
 import numpy as np
 from reference_common import ceil_div, require, require_zero
 
-FAR = 15
-"""The nibble that stands for the next far value."""
-
 
 def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
     require(len(data) >= 16, "BAD_PLANE", "an RANS plane without a header")
-    k, has_escape, lanes, num_near, coded_size, num_escapes, num_far = struct.unpack_from("<BBBBIII", data)
+    k, has_escape, lanes, num_near, coded_size, num_nibbles, num_far = struct.unpack_from("<BBBBIII", data)
     require(2 <= k <= 64, "BAD_RANS", f"{k} symbols")
     require(has_escape <= 1, "BAD_RANS", f"has_escape {has_escape}")
     require(lanes in (1, 2, 4), "BAD_RANS", f"{lanes} * 64 lanes")
-    require(num_near <= (15 if has_escape else 0), "BAD_RANS", f"{num_near} near values")
-    require(num_escapes <= (n if has_escape else 0), "BAD_RANS", f"{num_escapes} escapes")
-    require(num_far <= num_escapes, "BAD_RANS", f"{num_far} far values of {num_escapes} escapes")
+    require(num_near <= (60 if has_escape else 0), "BAD_RANS", f"{num_near} near values")
+    require(num_nibbles <= (5 * n if has_escape else 0), "BAD_RANS", f"{num_nibbles} nibbles")
+    require(num_far <= num_nibbles, "BAD_RANS", f"{num_far} far values of {num_nibbles} nibbles")
     v = 1 if bits <= 8 else 2
-    sizes = [k, v * k, v * num_near, 2 * 64 * lanes, coded_size, ceil_div(num_escapes, 2), v * num_far]
+    sizes = [k, v * k, v * num_near, 2 * 64 * lanes, coded_size, ceil_div(num_nibbles, 2), v * num_far]
     require(len(data) == 16 + sum(sizes), "BAD_PLANE", "sizes do not fill the plane")
     ends = [16 + sum(sizes[: i + 1]) for i in range(len(sizes))]
     parts = [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
@@ -32,31 +29,38 @@ def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
     states = np.frombuffer(parts[3], "<u2").astype(np.uint32)
     require(bool(np.all(states >= 256)), "BAD_RANS", "a state under 256")
     coded = np.frombuffer(parts[4], np.uint8).astype(np.uint32)
-    escaped = escaped_values(parts[5], num_escapes, near, far)
+    escaped = escaped_values(parts[5], num_nibbles, near, far)
+    require(len(escaped) <= n, "BAD_RANS", f"{len(escaped)} escapes of {n} values")
     symbols = rans_symbols(freq, states, coded, ceil_div(n, 64 * lanes)).reshape(-1)[:n]
     plain = value[symbols]
     if has_escape:
         where = symbols == k - 1
-        require(int(where.sum()) == num_escapes, "BAD_RANS", f"{int(where.sum())} escapes, not {num_escapes}")
+        require(int(where.sum()) == len(escaped), "BAD_RANS", f"{int(where.sum())} escapes, not {len(escaped)}")
         plain[where] = escaped
     return plain
 
 
-def escaped_values(packed: bytes, num_escapes: int, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+def escaped_values(packed: bytes, num_nibbles: int, near: np.ndarray, far: np.ndarray) -> np.ndarray:
     """What each escape stands for, in order."""
     nibbles = [nibble for byte in packed for nibble in (byte & 15, byte >> 4)]
-    require_zero(bytes(nibbles[num_escapes:]), "escapes")
-    values, next_far = np.zeros(num_escapes, far.dtype), 0
-    for i, nibble in enumerate(nibbles[:num_escapes]):
-        require(nibble < len(near) or nibble == FAR, "BAD_RANS", f"near value {nibble} of {len(near)}")
-        if nibble < FAR:
-            values[i] = near[nibble]
-            continue
-        require(next_far < len(far), "BAD_RANS", "out of far values")
-        values[i] = far[next_far]
-        next_far += 1
-    require(next_far == len(far), "BAD_RANS", f"{len(far) - next_far} far values left")
-    return values
+    require_zero(bytes(nibbles[num_nibbles:]), "nibbles")
+    numbers = numbers_of(nibbles[:num_nibbles])
+    require(all(number <= len(near) for number in numbers), "BAD_RANS", f"a number above {len(near)}")
+    num_far = numbers.count(len(near))
+    require(num_far == len(far), "BAD_RANS", f"{len(far)} far values for {num_far}")
+    next_far = iter(far)
+    return np.array([near[q] if q < len(near) else next(next_far) for q in numbers], far.dtype)
+
+
+def numbers_of(nibbles: list[int]) -> list[int]:
+    numbers, number = [], 0
+    for nibble in nibbles:
+        number += nibble
+        if nibble < 15:
+            numbers.append(number)
+            number = 0
+    require(number == 0, "BAD_RANS", "nibbles end within a number")
+    return numbers
 
 
 def rans_symbols(freq: np.ndarray, x: np.ndarray, coded: np.ndarray, num_groups: int) -> np.ndarray:

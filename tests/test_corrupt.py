@@ -210,7 +210,7 @@ def spoil_states(count: int) -> None:
             case 3:
                 parts.states[int(rng.integers(len(parts.states)))] ^= 1 << int(rng.integers(8))
             case 4:
-                parts.nibbles = [int(q) for q in rng.permutation(parts.nibbles)]
+                parts.numbers = [int(q) for q in rng.permutation(parts.numbers)]
             case 5:
                 parts.far = parts.far[: int(rng.integers(len(parts.far) + 1))]
         chunk = coded(run(0, values.tobytes(), [parts.plane()]), zeros)

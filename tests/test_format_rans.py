@@ -48,13 +48,28 @@ def with_escape(**fields: object) -> Chunk:
 
 def escaped() -> Rans:
     parts = rans(SYMBOLS, ([40, 40, 40, 40, 96], [0, 1, 2, 3, 0], 1), num_near=2)
-    assert (parts.near, parts.nibbles[:4], len(parts.nibbles), len(parts.far)) == ([4, 5], [0, 1, 15, 0], 428, 142)
+    assert (parts.near, parts.numbers[:4], len(parts.numbers), len(parts.far)) == ([4, 5], [0, 1, 2, 0], 428, 142)
     return parts
+
+
+def with_near(near: list[int]) -> Chunk:
+    """The same with other near values, of which the first two are used."""
+    return with_escape(near=near, numbers=lambda numbers: [len(near) if q == 2 else q for q in numbers])
 
 
 def odd_escapes(**fields: object) -> Chunk:
     """With an odd number of escapes: 143 times 0, all near."""
     return plane(spoil(rans(SYMBOLS, ([36] * 6 + [40], [1, 2, 3, 4, 5, 6, 0], 1)), fields).plane())
+
+
+def large_numbers(**fields: object) -> Chunk:
+    """Values 0 to 39 behind an escape but for 0: 0 to 29 are near, so that a far one has the number 30, nibbles 15 15
+    0.
+    """
+    values = (np.arange(1000) % 40).astype(np.uint8)
+    parts = rans(values, ([10, 246], [0, 0], 1), num_near=30)
+    assert (parts.near, parts.numbers.count(30)) == (list(range(1, 31)), 225)
+    return plane(spoil(parts, fields).plane(), values.tobytes())
 
 
 def wide(**fields: object) -> Chunk:
@@ -132,15 +147,19 @@ CASES = {
     "coded_size below the plane": (lambda: spoilt(coded_size=len(rans(SYMBOLS).coded) - 1), "BAD_PLANE"),
     "coded_size near 2^32": (lambda: spoilt(coded_size=(1 << 32) - 1), "BAD_PLANE"),
     "near values without an escape": (lambda: spoilt(near=[1]), "BAD_RANS"),
-    "16 near values": (lambda: with_escape(near=[4, 5] + [6] * 14), "BAD_RANS"),
+    "61 near values": (lambda: with_escape(near=[4, 5] + [6] * 59), "BAD_RANS"),
+    "255 near values": (lambda: with_escape(near=[4, 5] + [6] * 253), "BAD_RANS"),
     "near values above the plane": (lambda: with_escape(num_near=3), "BAD_PLANE"),
     "near values below the plane": (lambda: with_escape(num_near=1), "BAD_PLANE"),
-    "escapes without an escape": (lambda: spoilt(nibbles=[15], far=[0]), "BAD_RANS"),
-    "more escapes than elements": (lambda: with_escape(nibbles=lambda n: n + [0] * (1001 - len(n))), "BAD_RANS"),
-    "escapes near 2^32": (lambda: with_escape(num_escapes=(1 << 32) - 1), "BAD_RANS"),
+    "escapes without an escape": (lambda: spoilt(numbers=[0], far=[0]), "BAD_RANS"),
+    "nibbles without an escape": (lambda: spoilt(numbers=[0]), "BAD_RANS"),
+    "far values without an escape": (lambda: spoilt(far=[0]), "BAD_RANS"),
+    "more escapes than elements": (lambda: with_escape(numbers=lambda q: q + [0] * (1001 - len(q))), "BAD_RANS"),
+    "more nibbles than can be": (lambda: with_escape(more_nibbles=[15] * (5001 - 428)), "BAD_RANS"),
+    "nibbles near 2^32": (lambda: with_escape(num_nibbles=(1 << 32) - 1), "BAD_RANS"),
     "far values above the plane": (lambda: with_escape(num_far=143), "BAD_PLANE"),
     "far values below the plane": (lambda: with_escape(num_far=141), "BAD_PLANE"),
-    "more far values than escapes": (lambda: with_escape(far=[6] * 429), "BAD_RANS"),
+    "more far values than nibbles": (lambda: with_escape(far=[6] * 429), "BAD_RANS"),
     "far values near 2^32": (lambda: with_escape(num_far=(1 << 32) - 1), "BAD_RANS"),
     "sizes wrap": (lambda: with_escape(coded_size=(1 << 32) - 10, coded=lambda c: c[:-10]), "BAD_PLANE"),
     "frequency 0": (lambda: modelled([37, 0, 37, 37, 37, 36, 36, 36]), "BAD_RANS"),
@@ -172,21 +191,29 @@ CASES = {
     "coded byte left": (lambda: spoilt(coded=lambda c: c + b"\0"), "BAD_RANS"),
     "many coded bytes left": (lambda: spoilt(coded=lambda c: c + bytes(300)), "BAD_RANS"),
     "last coded byte changed": (lambda: spoilt(coded=lambda c: c[:-1] + bytes([c[-1] ^ 1])), "BAD_RANS"),
-    "escape missing": (lambda: with_escape(nibbles=lambda n: n[:-1]), "BAD_RANS"),
-    "no escapes": (lambda: with_escape(nibbles=[], far=[]), "BAD_RANS"),
-    "escape left": (lambda: with_escape(nibbles=lambda n: [*n, 0]), "BAD_RANS"),
-    "many escapes left": (lambda: with_escape(nibbles=lambda n: n + [0] * 400), "BAD_RANS"),
-    "first escape beyond the near values": (lambda: with_escape(nibbles=replaced(0, 2)), "BAD_RANS"),
-    "last escape beyond the near values": (lambda: with_escape(nibbles=replaced(-1, 14)), "BAD_RANS"),
+    "escape missing": (lambda: with_escape(numbers=lambda q: q[:-1]), "BAD_RANS"),
+    "no escapes": (lambda: with_escape(numbers=[], far=[]), "BAD_RANS"),
+    "escape left": (lambda: with_escape(numbers=lambda q: [*q, 0]), "BAD_RANS"),
+    "many escapes left": (lambda: with_escape(numbers=lambda q: q + [0] * 400), "BAD_RANS"),
+    "first number too large": (lambda: with_escape(numbers=replaced(0, 3)), "BAD_RANS"),
+    "last number too large": (lambda: with_escape(numbers=replaced(-1, 14)), "BAD_RANS"),
+    "number of two nibbles too large": (lambda: with_escape(numbers=replaced(0, 15)), "BAD_RANS"),
+    "number of three nibbles too large": (lambda: large_numbers(numbers=replaced(0, 31)), "BAD_RANS"),
+    "number 255": (lambda: large_numbers(numbers=replaced(0, 255)), "BAD_RANS"),
+    "number 256": (lambda: large_numbers(numbers=replaced(0, 256)), "BAD_RANS"),
+    "last number too large, in two nibbles": (lambda: large_numbers(numbers=replaced(-1, 44)), "BAD_RANS"),
     "near value of none": (lambda: seven_bits(near=[]), "BAD_RANS"),
-    "unused nibble": (lambda: odd_escapes(num_escapes=143, nibbles=[0] * 143 + [1]), "RESERVED_NOT_ZERO"),
-    "unused nibble 15": (lambda: odd_escapes(num_escapes=143, nibbles=[0] * 143 + [15]), "RESERVED_NOT_ZERO"),
+    "nibbles end within a number": (lambda: with_escape(more_nibbles=[15]), "BAD_RANS"),
+    "nibbles end within a long number": (lambda: large_numbers(more_nibbles=[15, 15]), "BAD_RANS"),
+    "last number ends early": (lambda: large_numbers(numbers=lambda q: q[:-1], more_nibbles=[15]), "BAD_RANS"),
+    "unused nibble": (lambda: odd_escapes(num_nibbles=143, more_nibbles=[1]), "RESERVED_NOT_ZERO"),
+    "unused nibble 15": (lambda: odd_escapes(num_nibbles=143, more_nibbles=[15]), "RESERVED_NOT_ZERO"),
     "far value missing": (lambda: with_escape(far=lambda f: f[:-1]), "BAD_RANS"),
     "no far values": (lambda: with_escape(far=[]), "BAD_RANS"),
     "far value left": (lambda: with_escape(far=lambda f: [*f, 6]), "BAD_RANS"),
     "far value left of near escapes": (lambda: odd_escapes(far=[0]), "BAD_RANS"),
-    "far value for a near one": (lambda: with_escape(nibbles=replaced(0, 15)), "BAD_RANS"),
-    "near value for a far one": (lambda: with_escape(nibbles=replaced(2, 0)), "BAD_RANS"),
+    "far value for a near one": (lambda: with_escape(numbers=replaced(0, 2)), "BAD_RANS"),
+    "near value for a far one": (lambda: with_escape(numbers=replaced(2, 0)), "BAD_RANS"),
 }
 
 
@@ -209,10 +236,12 @@ ACCEPTED = {
     "an escape that does not occur": lambda: plane(
         rans(SYMBOLS, ([36] * 7 + [4], [0, 1, 2, 3, 4, 5, 6, 0], 1)).plane()
     ),
-    "near values that do not occur": lambda: with_escape(near=[4, 5] + [255] * 13),
-    "a near value twice": lambda: with_escape(near=[4, 5, 5], nibbles=lambda n: [2 if q == 1 else q for q in n]),
-    "a near value that is written out": lambda: with_escape(nibbles=replaced(0, 15), far=lambda f: [4, *f]),
-    "a near value that is a symbol": lambda: with_escape(near=[4, 5, 0]),
+    "the numbers that are spoilt above": lambda: large_numbers(),
+    "near values that do not occur": lambda: with_near([4, 5] + [255] * 13),
+    "60 near values": lambda: with_near([4, 5] + [255] * 58),
+    "a near value twice": lambda: with_escape(near=[4, 5, 5], numbers=lambda numbers: [q + (q > 0) for q in numbers]),
+    "a near value that is written out": lambda: with_escape(numbers=replaced(0, 2), far=lambda f: [4, *f]),
+    "a near value that is a symbol": lambda: with_near([4, 5, 0]),
 }
 
 
