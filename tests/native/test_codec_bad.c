@@ -64,7 +64,7 @@ static void make_example(uint8_t payload[PAYLOAD], uint8_t plain[PLAIN]) {
         0xaa, 0xbb, 2, 0, 0, 0, 0x1c, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, /* head, tail, plane records */
         3, 1, 2, 1, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0xfe, 1, 1, 0x7f, 0x80, 0, 0x70, 0xfe, 1, 3, 2, 3, 2,
     };
-    static const uint8_t end[] = {2, 0, 0, 0xf0, 0x60, 0x80};
+    static const uint8_t end[] = {2, 0, 0, 0x10, 0x60, 0x80};
     memcpy(payload, begin, sizeof begin);
     for (size_t i = 0; i < 125; i++)
         zipfs_store16(payload + sizeof begin + 2 * i, 260);
@@ -146,13 +146,14 @@ static void test_one_byte(void) {
         {RANS + SHIFT + 2, 4, ZIPFS_BAD_PLANE},
         {RANS + SHIFT + 3, 0, ZIPFS_BAD_PLANE},
         {RANS + SHIFT + 3, 2, ZIPFS_BAD_PLANE},
-        {RANS + SHIFT + 3, 16, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 3, 61, ZIPFS_BAD_RANS},
         {RANS + SHIFT + 4, 4, ZIPFS_BAD_PLANE},
         {RANS + SHIFT + 7, 255, ZIPFS_BAD_PLANE},
         {RANS + SHIFT + 8, 0, ZIPFS_BAD_RANS}, /* fewer than far values */
         {RANS + SHIFT + 8, 1, ZIPFS_RESERVED_NOT_ZERO}, /* the other nibble is not used */
         {RANS + SHIFT + 8, 3, ZIPFS_BAD_PLANE},
-        {RANS + SHIFT + 8, 132, ZIPFS_BAD_RANS},
+        {RANS + SHIFT + 9, 2, ZIPFS_BAD_PLANE},
+        {RANS + SHIFT + 9, 3, ZIPFS_BAD_RANS}, /* more than 5 for each element */
         {RANS + SHIFT + 11, 255, ZIPFS_BAD_RANS},
         {RANS + SHIFT + 12, 0, ZIPFS_BAD_PLANE},
         {RANS + SHIFT + 12, 2, ZIPFS_BAD_PLANE},
@@ -168,11 +169,13 @@ static void test_one_byte(void) {
         {STATES + SHIFT + 255, 3, ZIPFS_BAD_RANS},
         {CODED + SHIFT, 3, ZIPFS_BAD_RANS},
         {CODED + SHIFT + 2, 1, ZIPFS_BAD_RANS},
-        {ESCAPES + SHIFT, 0xf1, ZIPFS_BAD_RANS}, /* the second of one near value */
+        {ESCAPES + SHIFT, 0x20, ZIPFS_BAD_RANS}, /* the second of one near value */
         {ESCAPES + SHIFT, 0xe0, ZIPFS_BAD_RANS},
+        {ESCAPES + SHIFT, 0xf0, ZIPFS_BAD_RANS}, /* within a number */
+        {ESCAPES + SHIFT, 0x1f, ZIPFS_BAD_RANS}, /* the number 16 */
         {ESCAPES + SHIFT, 0x00, ZIPFS_BAD_RANS}, /* a far value is left */
-        {ESCAPES + SHIFT, 0xff, ZIPFS_BAD_RANS}, /* one is missing */
-        {ESCAPES + SHIFT, 0x0f, ZIPFS_OK},       /* the other way round */
+        {ESCAPES + SHIFT, 0x11, ZIPFS_BAD_RANS}, /* one is missing */
+        {ESCAPES + SHIFT, 0x01, ZIPFS_OK},       /* the other way round */
         {VALUE + SHIFT, 0x11, ZIPFS_OK},
         {NEAR + SHIFT, 0x11, ZIPFS_OK},
         {FAR + SHIFT, 0x11, ZIPFS_OK},
@@ -276,13 +279,20 @@ static unsigned index_of(const uint8_t *values, unsigned count, uint8_t value) {
     return i;
 }
 
-/* Encodes num_coded values, a multiple of num_lanes, of which the escapes of the first n get a nibble. */
+static void put_number(uint8_t *nibbles, size_t *num_nibbles, unsigned number) {
+    for (; number >= 15; number -= 15, ++*num_nibbles)
+        nibbles[*num_nibbles / 2] |= (uint8_t)(15 << *num_nibbles % 2 * 4);
+    nibbles[*num_nibbles / 2] |= (uint8_t)(number << *num_nibbles % 2 * 4);
+    ++*num_nibbles;
+}
+
+/* Encodes num_coded values, a multiple of num_lanes, of which the escapes of the first n get a number. */
 static uint32_t make_rans(const struct rans_model *model, unsigned num_lanes, const uint8_t *values, size_t num_coded,
                           size_t n, uint8_t *plane) {
     uint8_t coded[1024], nibbles[512] = {0}, far[512];
     uint16_t state[256];
     unsigned k = model->num_symbols, escape = k - 1u;
-    size_t num_escapes = 0, num_far = 0, at = sizeof coded;
+    size_t num_nibbles = 0, num_far = 0, at = sizeof coded;
     for (unsigned lane = 0; lane < num_lanes; lane++)
         state[lane] = 256;
     for (size_t i = num_coded; i-- > 0;) {
@@ -299,12 +309,9 @@ static uint32_t make_rans(const struct rans_model *model, unsigned num_lanes, co
         if (index_of(model->value, escape, values[i]) < escape)
             continue;
         unsigned near = index_of(model->near, model->num_near, values[i]);
-        if (near == model->num_near) {
-            near = 15;
+        if (near == model->num_near)
             far[num_far++] = values[i];
-        }
-        nibbles[num_escapes / 2] |= (uint8_t)(near << num_escapes % 2 * 4);
-        num_escapes++;
+        put_number(nibbles, &num_nibbles, near);
     }
     struct builder b = {.size = 16};
     b.bytes[0] = (uint8_t)k;
@@ -312,14 +319,14 @@ static uint32_t make_rans(const struct rans_model *model, unsigned num_lanes, co
     b.bytes[2] = (uint8_t)(num_lanes / 64);
     b.bytes[3] = model->num_near;
     zipfs_store32(b.bytes + 4, (uint32_t)(sizeof coded - at));
-    zipfs_store32(b.bytes + 8, (uint32_t)num_escapes);
+    zipfs_store32(b.bytes + 8, (uint32_t)num_nibbles);
     zipfs_store32(b.bytes + 12, (uint32_t)num_far);
     put(&b, model->freq, k);
     put(&b, model->value, k);
     put(&b, model->near, model->num_near);
     put(&b, state, 2 * num_lanes);
     put(&b, coded + at, sizeof coded - at);
-    put(&b, nibbles, (num_escapes + 1) / 2);
+    put(&b, nibbles, (num_nibbles + 1) / 2);
     put(&b, far, num_far);
     memcpy(plane, b.bytes, b.size);
     return (uint32_t)b.size;
@@ -340,7 +347,7 @@ static void check_f16(const uint8_t *plane, uint32_t size, const uint8_t *values
 struct change {
     size_t offset;
     int value; /* -1: the byte stays */
-    int coded, escapes, far, size;
+    int coded, nibbles, far, size;
 };
 
 static void expect_changed(const uint8_t *plane, uint32_t size, size_t n, struct change change, int line) {
@@ -350,7 +357,7 @@ static void expect_changed(const uint8_t *plane, uint32_t size, size_t n, struct
     if (change.value >= 0)
         broken[change.offset] = (uint8_t)change.value;
     zipfs_store32(broken + 4, zipfs_load32(broken + 4) + (uint32_t)change.coded);
-    zipfs_store32(broken + 8, zipfs_load32(broken + 8) + (uint32_t)change.escapes);
+    zipfs_store32(broken + 8, zipfs_load32(broken + 8) + (uint32_t)change.nibbles);
     zipfs_store32(broken + 12, zipfs_load32(broken + 12) + (uint32_t)change.far);
     make_f16(&b, n, ZIPFS_RANS, broken, size + (uint32_t)change.size);
     expect(b.bytes, b.size, 2 * n, ZIPFS_BAD_RANS, line);
@@ -368,7 +375,7 @@ static void test_rans_plane(unsigned num_lanes) {
     size_t num_coded = (400 + num_lanes - 1) / num_lanes * num_lanes;
     uint32_t size = make_rans(&model, num_lanes, values, num_coded, 400, plane);
     uint32_t coded_size = zipfs_load32(plane + 4), num_far = zipfs_load32(plane + 12);
-    size_t near = 16 + 6, coded = near + 1 + 2 * num_lanes, escapes = coded + coded_size, far = size - num_far;
+    size_t near = 16 + 6, coded = near + 1 + 2 * num_lanes, nibbles = coded + coded_size, far = size - num_far;
     CHECK(zipfs_load32(plane + 8) % 2 == 0);
     check_f16(plane, size, values, 400);
     EXPECT_CHANGED(.offset = 16 + 3, .value = 8);   /* a symbol of four bits */
@@ -377,14 +384,14 @@ static void test_rans_plane(unsigned num_lanes) {
     EXPECT_CHANGED(.offset = size - 1, .value = 8); /* the last of them */
     EXPECT_CHANGED(.offset = size, .value = 5, .far = 1, .size = 1); /* a far value that nobody takes */
     EXPECT_CHANGED(.value = -1, .far = -1, .size = -1);              /* one is missing */
-    EXPECT_CHANGED(.offset = escapes, .value = 0x10);                /* an escape for a near value that is none */
-    EXPECT_CHANGED(.offset = far, .value = 0, .escapes = 2, .far = -1); /* a far value becomes two near escapes */
-    /* The first two escapes become a coded byte that nobody takes, and the last coded byte two escapes. */
-    EXPECT_CHANGED(.value = -1, .coded = 1, .escapes = -2);
-    EXPECT_CHANGED(.offset = escapes - 1, .value = 0, .coded = -1, .escapes = 2);
+    EXPECT_CHANGED(.offset = nibbles, .value = 0x02);                /* the number of no near value */
+    EXPECT_CHANGED(.offset = far, .value = 0, .nibbles = 2, .far = -1); /* a far value becomes two near ones */
+    /* The first two nibbles become a coded byte that nobody takes, and the last coded byte two nibbles. */
+    EXPECT_CHANGED(.value = -1, .coded = 1, .nibbles = -2);
+    EXPECT_CHANGED(.offset = nibbles - 1, .value = 0, .coded = -1, .nibbles = 2);
 }
 
-/* Beyond the last element lanes go on and take coded bytes, but an escape there takes no nibble. */
+/* Beyond the last element lanes go on and take coded bytes, but an escape there takes no number. */
 static void test_escapes_beyond_the_end(unsigned num_lanes) {
     static const struct rans_model model = {2, 0, {128, 128}, {1, 0}, {0}};
     uint8_t plane[2048], values[512];
@@ -406,7 +413,7 @@ static void test_streams_that_run_dry(void) {
         for (uint32_t left = 0; left < 300; left += 37) {
             struct builder b = {.size = 0};
             uint8_t head[24] = {1, 0, 0, 0, ZIPFS_BYTES}, rans[20] = {2, 1, 2, 0}, state[2] = {0, 1};
-            uint32_t streams = of_escapes ? left + (left + 1) / 2 : left; /* of nibbles that are all 15, and far values */
+            uint32_t streams = of_escapes ? left + (left + 1) / 2 : left; /* numbers 0, all of far values, and these */
             zipfs_store32(head + 8, N);
             zipfs_store32(head + 12, 8 + FIXED + streams);
             head[16] = ZIPFS_RANS;
@@ -423,7 +430,7 @@ static void test_streams_that_run_dry(void) {
             for (unsigned lane = 0; lane < 128; lane++)
                 put(&b, state, 2);
             for (uint32_t i = 0; i < streams; i++)
-                put(&b, !of_escapes || i >= (left + 1) / 2 ? "\0" : i < left / 2 ? "\377" : "\017", 1);
+                put(&b, "", 1);
             EXPECT(b.bytes, b.size, N, ZIPFS_BAD_RANS);
         }
 }
