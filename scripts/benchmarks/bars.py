@@ -20,7 +20,7 @@ def ratio_bar(name: str, kernel: str, figures: dict | None, wanted: float) -> li
     return [table.bar(name, figures["median"], ">=", wanted) | {"kernel": kernel, "figures": figures}]
 
 
-def speed_bars(kernel: str, results: list[dict]) -> list[dict]:
+def speed_bars(kernel: str, results: list[dict], is_best: bool) -> list[dict]:
     """Of one kernel; data sets and peers that were not measured have none."""
     found = []
     for result in results:
@@ -31,7 +31,7 @@ def speed_bars(kernel: str, results: list[dict]) -> list[dict]:
             found += ratio_bar(f"{name}: decompress over ZipNN", kernel, zipfs.get("decompress_ratio"), wanted)
         if name in DECOMPRESS and kernel in COMPRESS:
             found += ratio_bar(f"{name}: compress over ZipNN", kernel, zipfs.get("compress_ratio"), COMPRESS[kernel])
-        if name == "bf16" and kernel == "avx512":
+        if name == "bf16" and is_best:
             found += bf16_bars(kernel, codecs)
     return found
 
@@ -101,7 +101,9 @@ def file_bars(result: dict) -> list[dict]:
 
 def all_bars(report: dict) -> list[dict]:
     """Of the parts that were measured."""
-    found = [bar for kernel, results in report.get("speed", {}).items() for bar in speed_bars(kernel, results)]
+    found = []
+    for number, (kernel, results) in enumerate(report.get("speed", {}).items()):
+        found += speed_bars(kernel, results, number == 0)
     for part, make in (("sizes", size_bars), ("cores", scaling_bars), ("files", file_bars)):
         if part in report:
             found += make(report[part])
