@@ -14,6 +14,7 @@
 #include "common.h"
 #include "cpu.h"
 #include "divide.h"
+#include "joint.h"
 #include "plan.h"
 #include "run.h"
 #include "zstd_frame.h"
@@ -28,7 +29,9 @@ static void free_encoder(struct zipfs_encoder *encoder) {
     ZSTD_freeCCtx(encoder->cctx);
     free(encoder->fields);
     free(encoder->coded);
-    free(encoder->escapes);
+    free(encoder->escaped);
+    free(encoder->nibbles);
+    free(encoder->far);
     free(encoder->trial);
     free(encoder->check);
     free(encoder->counts);
@@ -41,6 +44,7 @@ void zipfs_codec_free(struct zipfs_codec *codec) {
     free_encoder(codec->encoder);
     ZSTD_freeDCtx(codec->dctx);
     free(codec->contents);
+    free(codec->room);
     free(codec);
 }
 
@@ -56,7 +60,8 @@ enum zipfs_status zipfs_codec_create(uint32_t chunk_log2, struct zipfs_codec **c
     codec->chunk_size = (size_t)1 << chunk_log2;
     codec->dctx = ZSTD_createDCtx();
     codec->contents = malloc(codec->chunk_size);
-    if (!codec->dctx || !codec->contents) {
+    codec->room = malloc(ZIPFS_ROOM_PER_BYTE * codec->chunk_size + ZIPFS_ROOM_FIXED);
+    if (!codec->dctx || !codec->contents || !codec->room) {
         zipfs_codec_free(codec);
         return ZIPFS_NO_MEMORY;
     }
@@ -74,12 +79,14 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     encoder->cctx = ZSTD_createCCtx();
     encoder->fields = malloc(ZIPFS_FIELDS_PER_BYTE * size);
     encoder->coded = malloc(size + ZIPFS_RANS_MAX_LANES);
-    encoder->escapes = malloc(size);
+    encoder->escaped = malloc((size + 63) / 64 * sizeof encoder->escaped[0]);
+    encoder->nibbles = malloc(ZIPFS_NIBBLES_PER_BYTE / 2 * size + 1);
+    encoder->far = malloc(size);
     encoder->trial = malloc(size);
     encoder->check = malloc(size);
     encoder->counts = malloc((size / ZIPFS_DIVIDE_WINDOW + 1) * sizeof encoder->counts[0]);
-    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escapes || !encoder->trial ||
-        !encoder->check || !encoder->counts) {
+    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escaped || !encoder->nibbles ||
+        !encoder->far || !encoder->trial || !encoder->check || !encoder->counts) {
         free_encoder(encoder);
         return ZIPFS_NO_MEMORY;
     }
@@ -139,6 +146,7 @@ static enum zipfs_status decode_runs(struct zipfs_codec *codec, const uint8_t *s
     enum zipfs_status status = zipfs_chunk_runs(src, src_size, dst_size, runs, &num_runs);
     if (status)
         return status;
+    codec->payload_end = src + src_size;
     src += TABLE_FIXED + RUN_RECORD * num_runs;
     for (size_t i = 0, at = 0; i < num_runs && !status; i++) {
         if (ZIPFS_UNLIKELY(runs[i].layout == ZIPFS_COPY))
@@ -210,8 +218,9 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
                                uint8_t *dst, size_t size, size_t capacity) {
     bool is_noise;
     size_t limit = size == SIZE_MAX ? capacity : size - 1;
+    struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES, .lz = lz};
     size_t bytes_size =
-        zipfs_run_encode(codec, ZIPFS_BYTES, 0, src, piece->size, lz, codec->encoder->trial, limit, &is_noise);
+        zipfs_run_encode(codec, &recipe, src, piece->size, codec->encoder->trial, limit, &is_noise);
     if (bytes_size == SIZE_MAX)
         return size;
     memcpy(dst, codec->encoder->trial, bytes_size);
@@ -220,20 +229,38 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
     return bytes_size;
 }
 
-/* Encodes one piece in its layout or as BYTES, and sets its layout to the choice. */
+/* Encodes a piece of floats in the joint layout when a sample promises a gain; SIZE_MAX when not. */
+static size_t encode_joint(struct zipfs_codec *codec, const struct zipfs_piece *piece, const uint8_t *src,
+                           uint8_t *dst, size_t capacity, bool *is_noise_ret) {
+    const struct zipfs_layout_info *info = zipfs_layout_info(piece->layout);
+    uint8_t row[256];
+    if (!info->joint || !zipfs_joint_promises(codec, piece->layout, src + piece->phase,
+                                              (piece->size - piece->phase) / info->width, row))
+        return SIZE_MAX;
+    struct zipfs_recipe recipe = {.layout = info->joint, .phase = piece->phase, .row = row};
+    return zipfs_run_encode(codec, &recipe, src, piece->size, dst, capacity, is_noise_ret);
+}
+
+/* Encodes one piece in its layout, the joint one or as BYTES, and sets its layout to the choice. */
 static size_t encode_piece(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst,
                            size_t capacity) {
     const struct zipfs_effort *effort = &codec->encoder->effort;
-    bool is_noise = false, bytes = piece->layout == ZIPFS_BYTES;
-    size_t size =
-        zipfs_run_encode(codec, piece->layout, piece->phase, src, piece->size, bytes, dst, capacity, &is_noise);
-    if (bytes)
-        return size;
-    bool lz = !is_float(piece->layout) || effort->exhaustive ||
+    uint32_t layout = piece->layout;
+    bool is_noise = false, bytes = layout == ZIPFS_BYTES;
+    size_t size = encode_joint(codec, piece, src, dst, capacity, &is_noise);
+    if (size != SIZE_MAX) {
+        piece->layout = zipfs_layout_info(layout)->joint;
+    } else {
+        struct zipfs_recipe recipe = {.layout = layout, .phase = piece->phase, .lz = bytes};
+        size = zipfs_run_encode(codec, &recipe, src, piece->size, dst, capacity, &is_noise);
+        if (bytes)
+            return size;
+    }
+    bool lz = !is_float(layout) || effort->exhaustive ||
               (effort->probes && !is_noise && size != SIZE_MAX && bytes_promise(codec, src, piece->size, size));
     /* Elements of one byte have little to lose by whole symbols; a run that does not shrink had better be without
      * planes. */
-    if (lz || size >= piece->size || zipfs_layout_info(piece->layout)->width == 1)
+    if (lz || size >= piece->size || (zipfs_layout_info(layout)->width == 1 && piece->layout == layout))
         size = improve_by_bytes(codec, piece, src, lz, dst, size, capacity);
     return size;
 }

@@ -21,7 +21,8 @@ struct zipfs_encoder {
     struct zipfs_rans_encoder rans;
     uint8_t *fields;         /* the fields of a run, a byte each: FIELDS_PER_BYTE per plain byte */
     uint8_t *coded;          /* rANS bytes, written from the end; the same room takes trial frames of zstd */
-    uint8_t *escapes;        /* written from the end */
+    uint64_t *escaped;       /* a bit for each code of a plane */
+    uint8_t *nibbles, *far;  /* escapes as they are stored: NIBBLES_PER_BYTE, and chunk_size bytes */
     uint8_t *trial;          /* a second encoding of a run or chunk, to compare */
     uint8_t *check;          /* the chunk as decoded again */
     uint32_t (*counts)[256]; /* of the windows of a chunk and one more, for divide.c */
@@ -32,10 +33,20 @@ struct zipfs_codec {
     size_t chunk_size;
     ZSTD_DCtx *dctx;
     uint8_t *contents; /* of ZSTD planes: chunk_size bytes */
+    uint8_t *room;     /* for the escapes of the planes of a run:
+                        * ZIPFS_ROOM_PER_BYTE * chunk_size + ZIPFS_ROOM_FIXED bytes */
+    const uint8_t *payload_end;
+    uint8_t packed[ZIPFS_TILE]; /* the second field of a joint layout, where it was not RAW */
     struct zipfs_plane planes[ZIPFS_MAX_FIELDS];
     struct zipfs_encoder *encoder;
 };
 
-enum { ZIPFS_FIELDS_PER_BYTE = 2 }; /* most of any layout: F8 has two fields a byte */
+enum {
+    ZIPFS_NIBBLES_PER_BYTE = 6, /* a value that is a byte has a number below 61: five nibbles at most */
+    ZIPFS_FIELDS_PER_BYTE = 2, /* most of any layout: F8 has two fields a byte */
+    /* Patterns of escapes take a byte a value, those of a joint layout's first field two where an element has two. */
+    ZIPFS_ROOM_PER_BYTE = 2,
+    ZIPFS_ROOM_FIXED = 2 * ZIPFS_MAX_FIELDS * ZIPFS_RANS_MAX_LANES,
+};
 
 #endif

@@ -22,18 +22,24 @@ struct zipfs_kernels {
     void (*unpack)(const uint8_t *src, unsigned bits, uint8_t *values, size_t n);
     void (*pack)(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n); /* unused bits become 0 */
 
-    /* The next n values of a stream: n is a multiple of 128 but in the last call, which ends with a complete group.
-     * False when coded bytes or escapes ran out; the stream is of no use then. */
+    /* The next n values of a stream whose patterns are a byte: n is a multiple of 256 but in the last call, which ends
+     * with a complete group. False when coded bytes or escapes ran out; the stream is of no use then. */
     bool (*rans_decode)(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
-    /* All n values of a stream, in reverse. */
-    void (*rans_encode)(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);
+    /* All n codes of a stream, in reverse. */
+    void (*rans_encode)(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n);
 
-    /* Fields to elements and back, by layout; not for BYTES, whose only plane is the elements. */
+    /* Joint layouts, whose first field is coded by rANS: as rans_decode, and at once to elements. planes[0] is not used,
+     * planes[1] is the second field packed as in a RAW plane, further planes are values. */
+    bool (*joint_merge[ZIPFS_NUM_LAYOUTS])(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes,
+                                           uint8_t *dst, size_t n);
+    /* Elements to planes[1 ...] as above, and to codes: 4 * row[exponent] + upper mantissa bits, where the row is below
+     * 16; else 64. All outputs have room for n bytes. */
+    void (*joint_split[ZIPFS_NUM_LAYOUTS])(const uint8_t *src, const uint8_t row[256], uint8_t *codes,
+                                           uint8_t *const *planes, size_t n);
+
+    /* Fields to elements and back, by layout; not for joint ones, nor for BYTES, whose only plane is the elements. */
     void (*merge[ZIPFS_NUM_LAYOUTS])(const uint8_t *const *planes, uint8_t *dst, size_t n);
     void (*split[ZIPFS_NUM_LAYOUTS])(const uint8_t *src, uint8_t *const *planes, size_t n);
-    /* rans_decode of field 0 and merge in one loop; planes[0] is not used. NULL where two loops are as fast. */
-    bool (*rans_merge[ZIPFS_NUM_LAYOUTS])(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes,
-                                          uint8_t *dst, size_t n);
 };
 
 extern const struct zipfs_kernels zipfs_kernels_scalar;
@@ -46,19 +52,23 @@ extern const struct zipfs_kernels zipfs_kernels_avx512; /* F, BW, VL, VBMI, VBMI
 uint64_t zipfs_hash_scalar(const uint8_t *src, size_t src_size, uint64_t seed);
 uint64_t zipfs_hash_avx2(const uint8_t *src, size_t src_size, uint64_t seed);
 uint64_t zipfs_hash_avx512(const uint8_t *src, size_t src_size, uint64_t seed);
+bool zipfs_rans_decode_scalar(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
+void zipfs_rans_encode_scalar(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n);
 void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 void zipfs_histogram_avx2(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 bool zipfs_rans_decode_avx2(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
 void zipfs_rans_encode_avx2(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);
-bool zipfs_rans_merge_bf16_avx2(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                size_t n);
-bool zipfs_rans_merge_f32_avx2(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                               size_t n);
 bool zipfs_rans_decode_avx512(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
-void zipfs_rans_encode_avx512(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);
-bool zipfs_rans_merge_bf16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+void zipfs_rans_encode_avx512(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n);
+bool zipfs_joint_merge_bf16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                                   size_t n);
+bool zipfs_joint_merge_f16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
                                   size_t n);
-bool zipfs_rans_merge_f32_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                 size_t n);
+bool zipfs_joint_merge_f32_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                                  size_t n);
+bool zipfs_joint_merge_e4m3_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                                   size_t n);
+bool zipfs_joint_merge_e5m2_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                                   size_t n);
 
 #endif

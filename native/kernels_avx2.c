@@ -303,13 +303,12 @@ const struct zipfs_kernels zipfs_kernels_avx2 = {
     .histogram = zipfs_histogram_avx2,
     .unpack = unpack,
     .pack = pack,
-    .rans_decode = zipfs_rans_decode_avx2,
-    .rans_encode = zipfs_rans_encode_avx2,
+    .rans_decode = zipfs_rans_decode_scalar,
+    .rans_encode = zipfs_rans_encode_scalar,
     .merge = {NULL, merge_bf16, merge_f16, merge_f32, merge_f64, merge_e4m3, merge_e5m2, merge_i16, merge_i32,
               merge_i64},
     .split = {NULL, split_bf16, split_f16, split_f32, split_f64, split_e4m3, split_e5m2, split_i16, split_i32,
               split_i64},
-    .rans_merge = {[ZIPFS_BF16] = zipfs_rans_merge_bf16_avx2, [ZIPFS_F32] = zipfs_rans_merge_f32_avx2},
 };
 
 #endif

@@ -3,127 +3,70 @@
 #include "kernels.h"
 
 #ifdef __x86_64__
-#include <immintrin.h>
-
+#include "avx512.h"
 #include "common.h"
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2")))
-#define STEP TARGET static inline __attribute__((always_inline))
-
-enum { GROUP = 64 }; /* values in a vector */
-
-STEP __m512i load(const void *src) {
-    return _mm512_loadu_si512(src);
-}
-
-STEP void store(void *dst, __m512i x) {
-    _mm512_storeu_si512(dst, x);
-}
-
-/* Bits of `mask` from a, the others from b. */
-STEP __m512i choose(__m512i mask, __m512i a, __m512i b) {
-    return _mm512_ternarylogic_epi32(mask, a, b, 0xca);
-}
-
-/* ---- packed bits ---- */
+/* ---- packed bits: `bits` is a constant wherever it matters, so that the tables below are too ---- */
 
 /* Eight values fill `bits` bytes: spread those over a quadword, shift each value to its byte. */
-TARGET static void unpack(const uint8_t *src, unsigned bits, uint8_t *values, size_t n) {
-    uint8_t spread[64], shift[64];
-    for (unsigned i = 0; i < 64; i++) {
-        spread[i] = (uint8_t)((i / 8 * bits + i % 8) & 63);
-        shift[i] = (uint8_t)(i % 8 * bits);
-    }
-    const __m512i index = load(spread), shifts = load(shift), mask = _mm512_set1_epi8((char)((1u << bits) - 1));
+STEP void unpack_as(const uint8_t *src, unsigned bits, uint8_t *values, size_t n) {
+    const __m512i mask = bytes((1u << bits) - 1);
     for (size_t i = 0; i < n; i += GROUP) {
         size_t count = zipfs_min(n - i, GROUP), size = (count * bits + 7) / 8;
-        __m512i x = _mm512_maskz_loadu_epi8(size >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << size) - 1, src);
-        x = _mm512_and_si512(_mm512_multishift_epi64_epi8(shifts, _mm512_permutexvar_epi8(index, x)), mask);
-        _mm512_mask_storeu_epi8(values + i, count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1, x);
+        __m512i x = spread_bits(_mm512_maskz_loadu_epi8(first(size), src), bits);
+        _mm512_mask_storeu_epi8(values + i, first(count), _mm512_and_si512(x, mask));
         src += size;
     }
 }
 
-/* Joins neighbours twice by multiply-add, then the halves of each quadword, then the bytes that are in use. */
-TARGET static void pack(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n) {
-    const __m512i pair = _mm512_set1_epi16((short)(1 | 1 << (bits + 8)));
-    const __m512i quad = _mm512_set1_epi32((int)(1 | UINT32_C(1) << (2 * bits + 16)));
+/* 64 values to the first 8 * bits bytes. Joins neighbours twice by multiply-add, then the halves of each quadword, then
+ * the bytes that are in use. */
+STEP __m512i pack_64(__m512i values, unsigned bits) {
     uint8_t used[64];
     for (unsigned i = 0; i < 64; i++)
         used[i] = (uint8_t)((i / bits * 8 + i % bits) & 63);
-    const __m512i index = load(used), low_half = _mm512_set1_epi64(0xffffffff);
+    __m512i x = _mm512_maddubs_epi16(values, _mm512_set1_epi16((short)(1 | 1 << (bits + 8))));
+    x = _mm512_madd_epi16(x, _mm512_set1_epi32((int)(1 | UINT32_C(1) << (2 * bits + 16))));
+    const __m512i low_half = _mm512_set1_epi64(0xffffffff);
+    x = _mm512_or_si512(_mm512_and_si512(x, low_half),
+                        _mm512_srli_epi64(_mm512_andnot_si512(low_half, x), 32 - 4 * bits));
+    return _mm512_permutexvar_epi8(load(used), x);
+}
+
+STEP void pack_as(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n) {
     for (size_t i = 0; i < n; i += GROUP) {
         size_t count = zipfs_min(n - i, GROUP), size = (count * bits + 7) / 8;
-        __m512i x = _mm512_maskz_loadu_epi8(count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1, values + i);
-        x = _mm512_madd_epi16(_mm512_maddubs_epi16(x, pair), quad);
-        x = _mm512_or_si512(_mm512_and_si512(x, low_half),
-                            _mm512_srli_epi64(_mm512_andnot_si512(low_half, x), 32 - 4 * bits));
-        x = _mm512_permutexvar_epi8(index, x);
-        _mm512_mask_storeu_epi8(dst, size >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << size) - 1, x);
+        __m512i x = pack_64(_mm512_maskz_loadu_epi8(first(count), values + i), bits);
+        _mm512_mask_storeu_epi8(dst, first(size), x);
         dst += size;
     }
 }
 
-/* ---- interleaving: vectors of 64 field bytes to vectors of elements, and back ---- */
-
-/* a[0] b[0] a[1] b[1] ... of the lower or upper halves, in units of 1, 2 and 4 bytes. */
-STEP __m512i zip8(__m512i a, __m512i b, bool upper) {
-    uint8_t index[64];
-    for (unsigned i = 0; i < 64; i++)
-        index[i] = (uint8_t)(i / 2 + 32 * upper + 64 * (i % 2));
-    return _mm512_permutex2var_epi8(a, load(index), b);
-}
-
-STEP __m512i zip16(__m512i a, __m512i b, bool upper) {
-    uint16_t index[32];
-    for (unsigned i = 0; i < 32; i++)
-        index[i] = (uint16_t)(i / 2 + 16 * upper + 32 * (i % 2));
-    return _mm512_permutex2var_epi16(a, load(index), b);
-}
-
-STEP __m512i zip32(__m512i a, __m512i b, bool upper) {
-    uint32_t index[16];
-    for (unsigned i = 0; i < 16; i++)
-        index[i] = i / 2 + 8 * upper + 16 * (i % 2);
-    return _mm512_permutex2var_epi32(a, load(index), b);
-}
-
-/* Every second unit of the two vectors, from the first or the second on. */
-STEP __m512i unzip8(__m512i a, __m512i b, bool odd) {
-    uint8_t index[64];
-    for (unsigned i = 0; i < 64; i++)
-        index[i] = (uint8_t)(2 * i + odd);
-    return _mm512_permutex2var_epi8(a, load(index), b);
-}
-
-STEP __m512i unzip16(__m512i a, __m512i b, bool odd) {
-    uint16_t index[32];
-    for (unsigned i = 0; i < 32; i++)
-        index[i] = (uint16_t)(2 * i + odd);
-    return _mm512_permutex2var_epi16(a, load(index), b);
-}
-
-STEP __m512i unzip32(__m512i a, __m512i b, bool odd) {
-    uint32_t index[16];
-    for (unsigned i = 0; i < 16; i++)
-        index[i] = 2 * i + odd;
-    return _mm512_permutex2var_epi32(a, load(index), b);
-}
-
-/* Stores 64 words (doublewords, quadwords) whose bytes are b[0], the lowest, to b[1] (b[3], b[7]). */
-STEP void store_words(uint8_t *dst, const __m512i *b) {
-    store(dst, zip8(b[0], b[1], false));
-    store(dst + 64, zip8(b[0], b[1], true));
-}
-
-STEP void store_doublewords(uint8_t *dst, const __m512i *b) {
-    for (unsigned half = 0; half < 2; half++) {
-        __m512i low = zip8(b[0], b[1], half), high = zip8(b[2], b[3], half);
-        store(dst + 128 * half, zip16(low, high, false));
-        store(dst + 128 * half + 64, zip16(low, high, true));
+TARGET static void unpack(const uint8_t *src, unsigned bits, uint8_t *values, size_t n) {
+    switch (bits) {
+    case 1: unpack_as(src, 1, values, n); break;
+    case 2: unpack_as(src, 2, values, n); break;
+    case 3: unpack_as(src, 3, values, n); break;
+    case 4: unpack_as(src, 4, values, n); break;
+    case 5: unpack_as(src, 5, values, n); break;
+    default: unpack_as(src, 6, values, n);
     }
 }
 
+TARGET static void pack(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n) {
+    switch (bits) {
+    case 1: pack_as(values, 1, dst, n); break;
+    case 2: pack_as(values, 2, dst, n); break;
+    case 3: pack_as(values, 3, dst, n); break;
+    case 4: pack_as(values, 4, dst, n); break;
+    case 5: pack_as(values, 5, dst, n); break;
+    default: pack_as(values, 6, dst, n);
+    }
+}
+
+/* ---- elements: vectors of 64 field bytes to elements, and back ---- */
+
+/* Stores 64 quadwords whose bytes are b[0], the lowest, to b[7]. */
 STEP void store_quadwords(uint8_t *dst, const __m512i *b) {
     for (unsigned half = 0; half < 2; half++) {
         __m512i w0 = zip8(b[0], b[1], half), w1 = zip8(b[2], b[3], half), w2 = zip8(b[4], b[5], half),
@@ -134,25 +77,6 @@ STEP void store_quadwords(uint8_t *dst, const __m512i *b) {
             store(dst + 256 * half + 128 * quarter + 64, zip32(low, high, true));
         }
     }
-}
-
-STEP void load_words(const uint8_t *src, __m512i *b) {
-    __m512i x0 = load(src), x1 = load(src + 64);
-    b[0] = unzip8(x0, x1, false);
-    b[1] = unzip8(x0, x1, true);
-}
-
-STEP void load_doublewords(const uint8_t *src, __m512i *b) {
-    __m512i low[2], high[2];
-    for (unsigned half = 0; half < 2; half++) {
-        __m512i x0 = load(src + 128 * half), x1 = load(src + 128 * half + 64);
-        low[half] = unzip16(x0, x1, false);
-        high[half] = unzip16(x0, x1, true);
-    }
-    b[0] = unzip8(low[0], low[1], false);
-    b[1] = unzip8(low[0], low[1], true);
-    b[2] = unzip8(high[0], high[1], false);
-    b[3] = unzip8(high[0], high[1], true);
 }
 
 STEP void load_quadwords(const uint8_t *src, __m512i *b) {
@@ -176,19 +100,6 @@ STEP void load_quadwords(const uint8_t *src, __m512i *b) {
 }
 
 /* ---- the sign of floats, 64 elements at a time ---- */
-
-/* Shifts of bytes; bits that cross into a neighbour are the caller's to mask. */
-STEP __m512i up(__m512i x, unsigned count) {
-    return _mm512_slli_epi16(x, count);
-}
-
-STEP __m512i down(__m512i x, unsigned count) {
-    return _mm512_srli_epi16(x, count);
-}
-
-STEP __m512i bytes(unsigned x) {
-    return _mm512_set1_epi8((char)x);
-}
 
 /* Exponent and sign | 7 bits to the two top bytes of BF16 and F32. */
 STEP void join_8(__m512i exponent, __m512i rest, __m512i *high, __m512i *low) {
@@ -358,6 +269,89 @@ SPLIT(split_i32, ZIPFS_I32, 4, 4, split_integers_64(src + 4 * i, planes, i, 4))
 MERGE(merge_i64, ZIPFS_I64, 8, 8, merge_integers_64(planes, dst + 8 * i, i, 8))
 SPLIT(split_i64, ZIPFS_I64, 8, 8, split_integers_64(src + 8 * i, planes, i, 8))
 
+/* ---- joint layouts ---- */
+
+/* Codes of 64 elements, whose exponent is a byte and whose upper mantissa bits are the two lowest of `mantissa`. */
+STEP __m512i joint_codes(const struct table256 *rows, __m512i exponent, __m512i mantissa) {
+    __m512i row = look_up(rows, exponent);
+    __m512i code = choose(bytes(3), mantissa, up(row, 2));
+    return _mm512_mask_mov_epi8(code, _mm512_cmpge_epu8_mask(row, bytes(16)), bytes(64));
+}
+
+/* Exponent and upper mantissa bits of the two top bytes of BF16 and F32, and sign above the 5 next mantissa bits. */
+STEP __m512i split_joint_8(const struct table256 *rows, __m512i high, __m512i low, __m512i *rest_ret) {
+    __m512i exponent = choose(bytes(0xfe), up(high, 1), _mm512_and_si512(down(low, 7), bytes(1)));
+    *rest_ret = choose(bytes(0x1f), low, _mm512_and_si512(down(high, 2), bytes(0x20)));
+    return joint_codes(rows, exponent, down(low, 5));
+}
+
+/* These return the codes of 64 elements from i on, and their second field. */
+STEP __m512i split_joint_bf16_64(const struct table256 *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+                                 __m512i *rest_ret) {
+    (void)planes;
+    __m512i b[2];
+    load_words(src + 2 * i, b);
+    return split_joint_8(rows, b[1], b[0], rest_ret);
+}
+
+STEP __m512i split_joint_f32_64(const struct table256 *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+                                __m512i *rest_ret) {
+    __m512i b[4];
+    load_doublewords(src + 4 * i, b);
+    store(planes[2] + i, b[1]);
+    store(planes[3] + i, b[0]);
+    return split_joint_8(rows, b[3], b[2], rest_ret);
+}
+
+STEP __m512i split_joint_f16_64(const struct table256 *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+                                __m512i *rest_ret) {
+    __m512i b[2];
+    load_words(src + 2 * i, b);
+    store(planes[2] + i, b[0]);
+    *rest_ret = _mm512_and_si512(down(b[1], 7), bytes(1));
+    return joint_codes(rows, _mm512_and_si512(down(b[1], 2), bytes(31)), b[1]);
+}
+
+STEP __m512i split_joint_e4m3_64(const struct table256 *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+                                 __m512i *rest_ret) {
+    (void)planes;
+    __m512i x = load(src + i);
+    *rest_ret = choose(bytes(1), x, _mm512_and_si512(down(x, 6), bytes(2)));
+    return joint_codes(rows, _mm512_and_si512(down(x, 3), bytes(15)), down(x, 1));
+}
+
+STEP __m512i split_joint_e5m2_64(const struct table256 *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+                                 __m512i *rest_ret) {
+    (void)planes;
+    __m512i x = load(src + i);
+    *rest_ret = _mm512_and_si512(down(x, 7), bytes(1));
+    return joint_codes(rows, _mm512_and_si512(down(x, 2), bytes(31)), x);
+}
+
+/* Loops over whole groups; the portable kernel does the rest. Packed fields are stored as whole vectors, of which the
+ * next one covers the surplus: planes[1] has room for n bytes. */
+#define JOINT_SPLIT(name, layout, width, bits, num_fields, step)                                                       \
+    TARGET static void name(const uint8_t *src, const uint8_t row[256], uint8_t *codes, uint8_t *const *planes,        \
+                            size_t n) {                                                                                \
+        const struct table256 rows = load_table256(row);                                                               \
+        size_t i = 0;                                                                                                  \
+        for (; i + 4 * GROUP <= n; i += GROUP) {                                                                       \
+            __m512i rest;                                                                                              \
+            store(codes + i, step(&rows, src, planes, i, &rest));                                                      \
+            store(planes[1] + i / 8 * (bits), pack_64(rest, bits));                                                    \
+        }                                                                                                              \
+        uint8_t *others[4] = {planes[0], planes[1] + i / 8 * (bits)};                                                  \
+        for (unsigned f = 2; f < (num_fields); f++)                                                                    \
+            others[f] = planes[f] + i;                                                                                 \
+        zipfs_kernels_scalar.joint_split[layout](src + (width) * i, row, codes + i, others, n - i);                    \
+    }
+
+JOINT_SPLIT(joint_split_bf16, ZIPFS_BF16_JOINT, 2, 6, 2, split_joint_bf16_64)
+JOINT_SPLIT(joint_split_f16, ZIPFS_F16_JOINT, 2, 1, 3, split_joint_f16_64)
+JOINT_SPLIT(joint_split_f32, ZIPFS_F32_JOINT, 4, 6, 4, split_joint_f32_64)
+JOINT_SPLIT(joint_split_e4m3, ZIPFS_F8_E4M3_JOINT, 1, 2, 2, split_joint_e4m3_64)
+JOINT_SPLIT(joint_split_e5m2, ZIPFS_F8_E5M2_JOINT, 1, 1, 2, split_joint_e5m2_64)
+
 const struct zipfs_kernels zipfs_kernels_avx512 = {
     .name = "avx512",
     .hash = zipfs_hash_avx512,
@@ -370,7 +364,10 @@ const struct zipfs_kernels zipfs_kernels_avx512 = {
               merge_i64},
     .split = {NULL, split_bf16, split_f16, split_f32, split_f64, split_e4m3, split_e5m2, split_i16, split_i32,
               split_i64},
-    .rans_merge = {[ZIPFS_BF16] = zipfs_rans_merge_bf16_avx512, [ZIPFS_F32] = zipfs_rans_merge_f32_avx512},
+    .joint_merge = {[ZIPFS_BF16_JOINT] = zipfs_joint_merge_bf16_avx512, zipfs_joint_merge_f16_avx512,
+                    zipfs_joint_merge_f32_avx512, zipfs_joint_merge_e4m3_avx512, zipfs_joint_merge_e5m2_avx512},
+    .joint_split = {[ZIPFS_BF16_JOINT] = joint_split_bf16, joint_split_f16, joint_split_f32, joint_split_e4m3,
+                    joint_split_e5m2},
 };
 
 #endif

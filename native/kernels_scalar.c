@@ -58,49 +58,58 @@ static void pack(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n) {
 
 /* ---- rANS ---- */
 
-/* A slot: frequency, place within the symbol, value, is it the escape; a byte each from the lowest. */
+enum { NO_ESCAPE = 256 };
+
+/* A slot: frequency, place within the symbol, pattern (16 bits); from the lowest byte. */
 static void make_slots(struct zipfs_rans_decoder *decoder) {
     const struct zipfs_rans_table *table = &decoder->table;
     for (unsigned slot = 0; slot < 256; slot++) {
-        unsigned s = decoder->symbol[slot], escape = table->has_escape && s + 1u == table->num_symbols;
-        decoder->slots[slot] =
-            table->freq[s] | (slot - table->start[s]) << 8 | (uint32_t)table->value[s] << 16 | escape << 24;
+        unsigned s = decoder->symbol[slot];
+        decoder->slots[slot] = table->freq[s] | (slot - table->start[s]) << 8 |
+                               (uint32_t)decoder->pattern_low[s] << 16 | (uint32_t)decoder->pattern_high[s] << 24;
     }
     decoder->has_slots = true;
 }
 
-/* The value of a slot, for an escape the next of the list. False when that is used up. */
-static inline bool take_value(struct zipfs_rans_decoder *decoder, uint32_t slot, uint8_t *value_ret) {
-    *value_ret = (uint8_t)(slot >> 16);
-    if (ZIPFS_LIKELY(!(slot >> 24)))
-        return true;
-    if (decoder->escapes == decoder->escapes_end)
+/* The first slot of the escape, which has the last ones. */
+static unsigned escape_start(const struct zipfs_rans_table *table) {
+    return table->has_escape ? table->start[table->num_symbols - 1] : NO_ESCAPE;
+}
+
+/* The next escaped pattern. False when there is none. */
+static inline bool take_escape(struct zipfs_rans_escapes *escapes, uint16_t *pattern_ret) {
+    if (escapes->low == escapes->low_end)
         return false;
-    *value_ret = *decoder->escapes++;
+    *pattern_ret = (uint16_t)(*escapes->low++ | *escapes->high++ << 8);
     return true;
 }
 
 /* One group of lanes where more coded bytes are left than lanes: every state looks at the next byte, and takes it or
  * not without a branch, since nobody can predict which. */
-static bool decode_whole_group(struct zipfs_rans_decoder *decoder, uint8_t *values) {
+static bool decode_whole_group(struct zipfs_rans_decoder *decoder, unsigned escape, uint16_t *patterns) {
     const uint8_t *coded = decoder->coded;
     bool complete = true;
     for (unsigned lane = 0, num_lanes = decoder->num_lanes; lane < num_lanes; lane++) {
         uint32_t x = decoder->state[lane], slot = decoder->slots[x & 255];
+        patterns[lane] = (uint16_t)(slot >> 16);
+        if (ZIPFS_UNLIKELY((x & 255) >= escape))
+            complete &= take_escape(&decoder->escapes, &patterns[lane]);
         x = (slot & 255) * (x >> 8) + (slot >> 8 & 255);
         uint32_t hungry = x < 256;
         decoder->state[lane] = (uint16_t)(x << 8 * hungry | (*coded & (0u - hungry)));
         coded += hungry;
-        complete &= take_value(decoder, slot, &values[lane]);
     }
     decoder->coded = coded;
     return complete;
 }
 
 /* One group of lanes near the end of the stream, of which the first `used` give values. */
-static bool decode_last_group(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t used) {
+static bool decode_last_group(struct zipfs_rans_decoder *decoder, unsigned escape, uint16_t *patterns, size_t used) {
     for (unsigned lane = 0; lane < decoder->num_lanes; lane++) {
         uint32_t x = decoder->state[lane], slot = decoder->slots[x & 255];
+        patterns[lane] = (uint16_t)(slot >> 16);
+        if ((x & 255) >= escape && lane < used && !take_escape(&decoder->escapes, &patterns[lane]))
+            return false;
         x = (slot & 255) * (x >> 8) + (slot >> 8 & 255);
         if (x < 256) {
             if (decoder->coded == decoder->coded_end)
@@ -108,41 +117,85 @@ static bool decode_last_group(struct zipfs_rans_decoder *decoder, uint8_t *value
             x = x << 8 | *decoder->coded++;
         }
         decoder->state[lane] = (uint16_t)x;
-        if (lane < used && !take_value(decoder, slot, &values[lane]))
-            return false;
     }
     return true;
 }
 
-static bool rans_decode(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n) {
+/* The next patterns: of a whole group, or of the `left` last ones. */
+static bool decode_group(struct zipfs_rans_decoder *decoder, unsigned escape, size_t left, uint16_t *patterns) {
+    bool whole = left >= decoder->num_lanes && (size_t)(decoder->coded_end - decoder->coded) > decoder->num_lanes;
+    return whole ? decode_whole_group(decoder, escape, patterns)
+                 : decode_last_group(decoder, escape, patterns, zipfs_min(left, decoder->num_lanes));
+}
+
+bool zipfs_rans_decode_scalar(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n) {
     if (!decoder->has_slots)
         make_slots(decoder);
-    size_t num_lanes = decoder->num_lanes;
-    for (size_t i = 0; i < n; i += num_lanes) {
-        bool whole = n - i >= num_lanes && (size_t)(decoder->coded_end - decoder->coded) > num_lanes;
-        if (!(whole ? decode_whole_group(decoder, values + i)
-                    : decode_last_group(decoder, values + i, zipfs_min(n - i, num_lanes))))
+    unsigned escape = escape_start(&decoder->table);
+    for (size_t i = 0; i < n; i += decoder->num_lanes) {
+        uint16_t patterns[ZIPFS_RANS_MAX_LANES];
+        if (!decode_group(decoder, escape, n - i, patterns))
             return false;
+        for (size_t k = 0, used = zipfs_min(n - i, decoder->num_lanes); k < used; k++)
+            values[i + k] = (uint8_t)patterns[k];
     }
     return true;
 }
 
-static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n) {
+void zipfs_rans_encode_scalar(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
     const struct zipfs_rans_table *table = &encoder->table;
-    unsigned escape = table->has_escape ? table->num_symbols - 1u : 256;
+    unsigned escape = table->has_escape ? table->num_symbols - 1u : NO_ESCAPE;
     size_t num_lanes = encoder->num_lanes, padded = (n + num_lanes - 1) / num_lanes * num_lanes;
+    if (table->has_escape)
+        memset(encoder->escaped, 0, (n + 63) / 64 * sizeof encoder->escaped[0]);
     for (size_t i = padded; i-- > 0;) {
-        unsigned s = i < n ? encoder->symbol_of[values[i]] : 0;
+        unsigned s = i < n ? encoder->symbol_of[codes[i]] : 0;
         uint32_t x = encoder->state[i % num_lanes], f = table->freq[s];
         if (x >= f << 8) {
             *--encoder->coded = (uint8_t)x;
             x >>= 8;
         }
         encoder->state[i % num_lanes] = (uint16_t)((x / f << 8) + x % f + table->start[s]);
-        if (s == escape)
-            *--encoder->escapes = values[i];
+        if (s == escape && i < n)
+            encoder->escaped[i / 64] |= UINT64_C(1) << i % 64;
     }
 }
+
+/* ---- joint layouts ---- */
+
+/* Puts the second field, sign above mantissa bits, where it belongs in an element of `width` bits. */
+static inline unsigned spread_sign(unsigned x, unsigned bits, unsigned width) {
+    return (x >> (bits - 1)) << (width - 1) | (x & ((1u << (bits - 1)) - 1));
+}
+
+/* Loops over groups of lanes; body sees the element i, its pattern p and its second field x. */
+#define JOINT_MERGE(name, bits, body)                                                                                      static bool name(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n) {               if (!decoder->has_slots)                                                                                                   make_slots(decoder);                                                                                               unsigned escape = escape_start(&decoder->table);                                                                       for (size_t first = 0; first < n; first += decoder->num_lanes) {                                                           uint16_t patterns[ZIPFS_RANS_MAX_LANES];                                                                               uint8_t fields[ZIPFS_RANS_MAX_LANES];                                                                                  size_t used = zipfs_min(n - first, decoder->num_lanes);                                                                if (!decode_group(decoder, escape, n - first, patterns))                                                                   return false;                                                                                                      unpack(planes[1] + first * (bits) / 8, bits, fields, used);                                                            for (size_t k = 0; k < used; k++) {                                                                                        size_t i = first + k;                                                                                                  unsigned p = patterns[k], x = fields[k];                                                                               body;                                                                                                              }                                                                                                                  }                                                                                                                      return true;                                                                                                       }
+
+JOINT_MERGE(joint_merge_bf16, 6, zipfs_store16(dst + 2 * i, (uint16_t)(p | spread_sign(x, 6, 16))))
+JOINT_MERGE(joint_merge_f16, 1, zipfs_store16(dst + 2 * i, (uint16_t)(p | spread_sign(x, 1, 16) | planes[2][i])))
+JOINT_MERGE(joint_merge_f32, 6, {
+    uint32_t top = p | spread_sign(x, 6, 16);
+    zipfs_store32(dst + 4 * i, top << 16 | (uint32_t)planes[2][i] << 8 | planes[3][i]);
+})
+JOINT_MERGE(joint_merge_e4m3, 2, dst[i] = (uint8_t)(p | spread_sign(x, 2, 8)))
+JOINT_MERGE(joint_merge_e5m2, 1, dst[i] = (uint8_t)(p | spread_sign(x, 1, 8)))
+
+/* Loops over tiles, since the second field is packed; body sees element i, and sets its upper bits `top` (sign,
+ * exponent and all mantissa bits of the first two fields) and further planes. */
+#define JOINT_SPLIT(name, exponent_bits, bits, body)                                                                       static void name(const uint8_t *src, const uint8_t row[256], uint8_t *codes, uint8_t *const *planes, size_t n) {           enum { TILE = 256, LOW = (bits) - 1 };                                                                                 for (size_t first = 0; first < n; first += TILE) {                                                                         uint8_t fields[TILE];                                                                                                  size_t used = zipfs_min(n - first, TILE);                                                                              for (size_t k = 0; k < used; k++) {                                                                                        size_t i = first + k;                                                                                                  unsigned top;                                                                                                          body;                                                                                                                  unsigned exponent = top >> (LOW + 2) & ((1u << (exponent_bits)) - 1), r = row[exponent];                               codes[i] = (uint8_t)(r < 16 ? r << 2 | (top >> LOW & 3) : 64);                                                         fields[k] = (uint8_t)((top >> (LOW + 2 + (exponent_bits)) << LOW) | (top & ((1u << LOW) - 1)));                    }                                                                                                                      pack(fields, bits, planes[1] + first * (bits) / 8, used);                                                          }                                                                                                                  }
+
+JOINT_SPLIT(joint_split_bf16, 8, 6, top = zipfs_load16(src + 2 * i))
+JOINT_SPLIT(joint_split_f16, 5, 1, {
+    top = src[2 * i + 1];
+    planes[2][i] = src[2 * i];
+})
+JOINT_SPLIT(joint_split_f32, 8, 6, {
+    top = zipfs_load16(src + 4 * i + 2);
+    planes[2][i] = src[4 * i + 1];
+    planes[3][i] = src[4 * i];
+})
+JOINT_SPLIT(joint_split_e4m3, 4, 2, top = src[i])
+JOINT_SPLIT(joint_split_e5m2, 5, 1, top = src[i])
 
 /* ---- fields and elements ---- */
 
@@ -290,8 +343,12 @@ const struct zipfs_kernels zipfs_kernels_scalar = {
     .histogram = zipfs_histogram_scalar,
     .unpack = unpack,
     .pack = pack,
-    .rans_decode = rans_decode,
-    .rans_encode = rans_encode,
+    .rans_decode = zipfs_rans_decode_scalar,
+    .rans_encode = zipfs_rans_encode_scalar,
+    .joint_merge = {[ZIPFS_BF16_JOINT] = joint_merge_bf16, joint_merge_f16, joint_merge_f32, joint_merge_e4m3,
+                    joint_merge_e5m2},
+    .joint_split = {[ZIPFS_BF16_JOINT] = joint_split_bf16, joint_split_f16, joint_split_f32, joint_split_e4m3,
+                    joint_split_e5m2},
     .merge = {NULL, merge_bf16, merge_f16, merge_f32, merge_f64, merge_e4m3, merge_e5m2, merge_i16, merge_i32,
               merge_i64},
     .split = {NULL, split_bf16, split_f16, split_f32, split_f64, split_e4m3, split_e5m2, split_i16, split_i32,

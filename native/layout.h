@@ -4,20 +4,30 @@
 
 #include "zipfs.h"
 
-enum { ZIPFS_MAX_FIELDS = 9, ZIPFS_MAX_WIDTH = 8 };
+enum { ZIPFS_MAX_FIELDS = 9, ZIPFS_MAX_WIDTH = 8, ZIPFS_JOINT_MANTISSA = 2 };
 
 struct zipfs_layout_info {
     uint8_t width; /* bytes of an element */
     uint8_t num_fields;
     uint8_t bits[ZIPFS_MAX_FIELDS]; /* of each field, top first */
     uint8_t exponent_bits;          /* 0: not a float, its sign stays where it is */
+    bool is_joint;                  /* the first field holds the exponent and the upper mantissa bits */
+    uint8_t joint;                  /* the joint layout of the same dtype, 0 where there is none */
 };
 
 /* NULL when no layout of format version 1 has this id. */
 const struct zipfs_layout_info *zipfs_layout_info(uint32_t layout);
 
-/* Moves the sign of an element below its exponent, and back. Elements are little-endian words of `width` bytes. */
+/* Moves the sign of an element below its first field, and back. Elements are little-endian words of `width` bytes. */
 uint64_t zipfs_layout_rotate(const struct zipfs_layout_info *info, uint64_t x);
 uint64_t zipfs_layout_unrotate(const struct zipfs_layout_info *info, uint64_t y);
+
+/* Bits of an element below the first field of a joint layout, the sign not counted: where its values stand. */
+static inline unsigned zipfs_joint_shift(const struct zipfs_layout_info *info) {
+    return 8u * info->width - 1 - info->bits[0];
+}
+
+/* The first field of the joint element at src. */
+unsigned zipfs_joint_value(const struct zipfs_layout_info *info, const uint8_t *src);
 
 #endif

@@ -107,7 +107,8 @@ static enum zipfs_status push_segment(struct zipfs_codec *codec, struct zipfs_pl
         zipfs_guess(codec, src, start, end, plan);
         return ZIPFS_OK;
     }
-    if (!zipfs_layout_info(segment->layout))
+    const struct zipfs_layout_info *info = zipfs_layout_info(segment->layout);
+    if (!info || info->is_joint)
         return ZIPFS_BAD_ARGUMENT;
     uint64_t width = width_of(segment->layout), done = base + start - segment->offset;
     zipfs_plan_push(plan, segment->layout, (uint32_t)((width - done % width) % width), start, end - start);

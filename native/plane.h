@@ -20,12 +20,25 @@ struct zipfs_plane {
 
 struct zipfs_codec;
 
-/* Checks all that can be checked before decoding. contents: room for n bytes, used by ZSTD alone. */
-enum zipfs_status zipfs_plane_open(struct zipfs_codec *codec, struct zipfs_plane *plane, unsigned bits, unsigned coding,
-                                   const uint8_t *src, size_t src_size, size_t n, uint8_t *contents);
+/* A plane as it is stored. */
+struct zipfs_stored_plane {
+    unsigned bits, shift; /* of its values; shift is 0 but in the first field of a joint layout (rans.h, patterns) */
+    unsigned coding;
+    const uint8_t *src;
+    size_t src_size;
+};
+
+/* Checks all that can be checked before decoding. contents: room for n bytes, used by ZSTD alone. room: for the escapes
+ * of RANS; moves behind them. */
+enum zipfs_status zipfs_plane_open(struct zipfs_codec *codec, struct zipfs_plane *plane,
+                                   const struct zipfs_stored_plane *stored, size_t n, uint8_t *contents,
+                                   uint8_t **room);
 /* Points values_ret at the next n values: a full tile, or what remains. Valid until the next call. */
 enum zipfs_status zipfs_plane_next(const struct zipfs_kernels *kernels, struct zipfs_plane *plane, size_t n,
                                    const uint8_t **values_ret);
+/* The same, packed as in a RAW plane; n is a multiple of 8 but at the end. */
+enum zipfs_status zipfs_plane_next_packed(struct zipfs_codec *codec, struct zipfs_plane *plane, size_t n,
+                                          const uint8_t **packed_ret);
 enum zipfs_status zipfs_plane_finish(const struct zipfs_plane *plane);
 
 /*
@@ -35,5 +48,10 @@ enum zipfs_status zipfs_plane_finish(const struct zipfs_plane *plane);
  */
 size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n,
                           bool lz, uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret);
+
+/* The first field of n elements of a joint layout, from the codes that joint_split made of the elements at src with
+ * these rows. Always RANS; returns the size, SIZE_MAX when it exceeds capacity. */
+size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, uint32_t layout, const uint8_t *codes,
+                                const uint8_t row[256], const uint8_t *src, size_t n, uint8_t *dst, size_t capacity);
 
 #endif

@@ -8,71 +8,143 @@
 
 /* ---- decoding ---- */
 
-static enum zipfs_status parse_table(const uint8_t *freq, const uint8_t *value, unsigned bits,
-                                     struct zipfs_rans_decoder *decoder) {
-    struct zipfs_rans_table *table = &decoder->table;
-    unsigned sum = 0;
-    for (unsigned s = 0; s < table->num_symbols; s++) {
-        if (!freq[s] || sum + freq[s] > 256 || value[s] >> bits)
-            return ZIPFS_BAD_RANS;
-        memset(decoder->symbol + sum, (int)s, freq[s]);
-        table->start[s] = (uint8_t)sum;
-        sum += freq[s];
-    }
-    if (sum != 256 || (table->has_escape && value[table->num_symbols - 1]))
+/* A plane whose sizes have been checked, cut into its parts. */
+struct parts {
+    size_t num_symbols, num_near, coded_size, num_nibbles, num_far, value_size;
+    unsigned num_lanes;
+    const uint8_t *freq, *values, *near, *states, *coded, *nibbles, *far;
+};
+
+static enum zipfs_status find_parts(const uint8_t *src, size_t src_size, size_t n, unsigned bits, struct parts *p) {
+    if (src_size < ZIPFS_RANS_HEADER)
+        return ZIPFS_BAD_PLANE;
+    bool has_escape = src[1];
+    *p = (struct parts){.num_symbols = src[0], .num_near = src[3], .value_size = bits > 8 ? 2 : 1,
+                        .coded_size = zipfs_load32(src + 4), .num_nibbles = zipfs_load32(src + 8),
+                        .num_far = zipfs_load32(src + 12), .num_lanes = 64u * src[2]};
+    if (p->num_symbols < 2 || p->num_symbols > ZIPFS_RANS_MAX_SYMBOLS || src[1] > 1 ||
+        (src[2] != 1 && src[2] != 2 && src[2] != 4) || p->num_near > (has_escape ? ZIPFS_RANS_MAX_NEAR : 0) ||
+        p->num_nibbles > (has_escape ? 5 * (uint64_t)n : 0) || p->num_far > p->num_nibbles)
         return ZIPFS_BAD_RANS;
-    memcpy(table->freq, freq, table->num_symbols);
-    memcpy(table->value, value, table->num_symbols);
+    p->freq = src + ZIPFS_RANS_HEADER;
+    p->values = p->freq + p->num_symbols;
+    p->near = p->values + p->value_size * p->num_symbols;
+    p->states = p->near + p->value_size * p->num_near;
+    size_t fixed = (size_t)(p->states - src) + 2u * p->num_lanes;
+    if ((uint64_t)fixed + p->coded_size + (p->num_nibbles + 1) / 2 + p->value_size * p->num_far != src_size)
+        return ZIPFS_BAD_PLANE;
+    p->coded = src + fixed;
+    p->nibbles = p->coded + p->coded_size;
+    p->far = p->nibbles + (p->num_nibbles + 1) / 2;
     return ZIPFS_OK;
 }
 
-static enum zipfs_status check_escapes(const uint8_t *escapes, size_t num_escapes, unsigned bits) {
-    uint8_t seen = 0;
-    for (size_t i = 0; bits < 8 && i < num_escapes; i++)
-        seen |= escapes[i];
-    return seen >> bits ? ZIPFS_BAD_RANS : ZIPFS_OK;
+/* Value i of a list; sets *bad when it does not fit the field. */
+static unsigned load_value(const uint8_t *list, size_t i, unsigned bits, bool *bad) {
+    unsigned value = bits > 8 ? zipfs_load16(list + 2 * i) : list[i];
+    *bad |= value >> bits != 0;
+    return value;
 }
 
-enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, size_t n, unsigned bits,
-                                  struct zipfs_rans_decoder *decoder) {
-    if (src_size < ZIPFS_RANS_HEADER)
-        return ZIPFS_BAD_PLANE;
-    size_t num_symbols = src[0], coded_size = zipfs_load32(src + 4), num_escapes = zipfs_load32(src + 8);
-    if (num_symbols < 2 || num_symbols > ZIPFS_RANS_MAX_SYMBOLS || src[1] > 1)
+static enum zipfs_status parse_table(const struct parts *p, bool has_escape, unsigned bits, unsigned shift,
+                                     struct zipfs_rans_decoder *decoder) {
+    struct zipfs_rans_table *table = &decoder->table;
+    memset(table, 0, sizeof *table);
+    memset(decoder->pattern_low, 0, sizeof decoder->pattern_low);
+    memset(decoder->pattern_high, 0, sizeof decoder->pattern_high);
+    table->num_symbols = (uint8_t)p->num_symbols;
+    table->num_near = (uint8_t)p->num_near;
+    table->has_escape = has_escape;
+    unsigned sum = 0;
+    bool bad = false;
+    for (size_t s = 0; s < p->num_symbols; s++) {
+        if (!p->freq[s] || sum + p->freq[s] > 256)
+            return ZIPFS_BAD_RANS;
+        memset(decoder->symbol + sum, (int)s, p->freq[s]);
+        table->freq[s] = p->freq[s];
+        table->start[s] = (uint8_t)sum;
+        sum += p->freq[s];
+        table->value[s] = (uint16_t)load_value(p->values, s, bits, &bad);
+        decoder->pattern_low[s] = (uint8_t)(table->value[s] << shift);
+        decoder->pattern_high[s] = (uint8_t)(table->value[s] << shift >> 8);
+    }
+    for (size_t i = 0; i < p->num_near; i++)
+        table->near[i] = (uint16_t)load_value(p->near, i, bits, &bad);
+    bad |= sum != 256 || (has_escape && table->value[p->num_symbols - 1]);
+    return bad ? ZIPFS_BAD_RANS : ZIPFS_OK;
+}
+
+static unsigned nibble_at(const struct parts *p, size_t i) {
+    return p->nibbles[i / 2] >> 4 * (i % 2) & 15;
+}
+
+/* Turns numbers, near and far values into patterns. Without branches on what a nibble is, but for far values. */
+static bool resolve_numbers(const struct parts *p, unsigned bits, unsigned shift, const uint16_t pattern[128],
+                            uint8_t *low, uint8_t *high) {
+    bool bad = false;
+    size_t escape = 0, num_far = 0;
+    unsigned base = 0;
+    for (size_t i = 0; i < p->num_nibbles; i++) {
+        unsigned nibble = nibble_at(p, i), more = nibble == ZIPFS_RANS_MORE, number = base + nibble,
+                 x = pattern[number];
+        bad |= number > p->num_near + 15u * more;
+        if (ZIPFS_UNLIKELY(number == p->num_near && !more)) {
+            if (num_far == p->num_far)
+                return false;
+            x = load_value(p->far, num_far++, bits, &bad) << shift;
+        }
+        high[escape] = (uint8_t)(x >> 8);
+        low[escape] = (uint8_t)x; /* after `high`, which is the same place where patterns are a byte */
+        escape += !more;
+        base = bad ? 0 : (base + 15) * more;
+    }
+    return !bad && !base && num_far == p->num_far;
+}
+
+static enum zipfs_status resolve_escapes(const struct parts *p, size_t n, unsigned bits, unsigned shift,
+                                         uint8_t **room, struct zipfs_rans_decoder *decoder) {
+    size_t num_escapes = 0;
+    for (size_t i = 0; i < p->num_nibbles; i++)
+        num_escapes += nibble_at(p, i) != ZIPFS_RANS_MORE;
+    if (num_escapes > n)
         return ZIPFS_BAD_RANS;
-    unsigned num_lanes = src[2];
-    if (num_lanes != 64 && num_lanes != 128)
+    uint8_t *low = *room, *high = low + (zipfs_rans_is_wide(bits, shift) ? num_escapes + ZIPFS_RANS_MAX_LANES : 0);
+    uint16_t pattern[128] = {0}; /* numbers stay below 60 + 15 + 15 */
+    for (size_t i = 0; i < p->num_near; i++)
+        pattern[i] = (uint16_t)(decoder->table.near[i] << shift);
+    if (!resolve_numbers(p, bits, shift, pattern, low, high))
         return ZIPFS_BAD_RANS;
-    if (src[3])
+    if (p->num_nibbles % 2 && p->nibbles[p->num_nibbles / 2] >> 4)
         return ZIPFS_RESERVED_NOT_ZERO;
-    if (num_escapes > (src[1] ? n : 0))
-        return ZIPFS_BAD_RANS;
-    if (zipfs_rans_fixed(num_lanes) + 2 * num_symbols + coded_size + num_escapes != src_size)
-        return ZIPFS_BAD_PLANE;
-    memset(&decoder->table, 0, sizeof decoder->table);
-    decoder->table.num_symbols = (uint8_t)num_symbols;
-    decoder->table.has_escape = src[1];
-    decoder->has_slots = false;
-    decoder->num_lanes = num_lanes;
-    const uint8_t *freq = src + ZIPFS_RANS_HEADER;
-    enum zipfs_status status = parse_table(freq, freq + num_symbols, bits, decoder);
+    decoder->escapes = (struct zipfs_rans_escapes){low, high, low + num_escapes};
+    *room += zipfs_rans_room(num_escapes, bits, shift);
+    return ZIPFS_OK;
+}
+
+enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, const uint8_t *readable_end, size_t n,
+                                  unsigned bits, unsigned shift, uint8_t **room, struct zipfs_rans_decoder *decoder) {
+    struct parts p;
+    enum zipfs_status status = find_parts(src, src_size, n, bits, &p);
+    if (!status)
+        status = parse_table(&p, src[1], bits, shift, decoder);
+    if (!status)
+        status = resolve_escapes(&p, n, bits, shift, room, decoder);
     if (status)
         return status;
-    const uint8_t *states = freq + 2 * num_symbols;
-    memcpy(decoder->state, states, 2u * num_lanes);
+    decoder->has_slots = false;
+    decoder->num_lanes = p.num_lanes;
+    decoder->coded = p.coded;
+    decoder->coded_end = p.coded + p.coded_size;
+    decoder->readable_end = readable_end;
+    memcpy(decoder->state, p.states, 2u * p.num_lanes);
     bool low = false;
-    for (unsigned lane = 0; lane < num_lanes; lane++)
+    for (unsigned lane = 0; lane < p.num_lanes; lane++)
         low |= decoder->state[lane] < 256;
-    if (low)
-        return ZIPFS_BAD_RANS;
-    decoder->coded = states + 2u * num_lanes;
-    decoder->coded_end = decoder->escapes = decoder->coded + coded_size;
-    decoder->escapes_end = decoder->escapes + num_escapes;
-    return check_escapes(decoder->escapes, num_escapes, bits);
+    return low ? ZIPFS_BAD_RANS : ZIPFS_OK;
 }
 
 enum zipfs_status zipfs_rans_finish(const struct zipfs_rans_decoder *decoder) {
-    bool done = decoder->coded == decoder->coded_end && decoder->escapes == decoder->escapes_end;
+    bool done = decoder->coded == decoder->coded_end && decoder->escapes.low == decoder->escapes.low_end;
     for (unsigned lane = 0; lane < decoder->num_lanes; lane++)
         done &= decoder->state[lane] == 256;
     return done ? ZIPFS_OK : ZIPFS_BAD_RANS;
@@ -148,7 +220,7 @@ static unsigned best_to_lower(const uint32_t *weight, const uint16_t *freq, unsi
 }
 
 /* Shares 256 slots out so that the cost is least: one slot at a time where it pays most, which is optimal for a concave
- * gain. Returns the cost. */
+ * gain. Returns the cost. Two symbols at least, so that none has all slots. */
 static uint64_t quantise(const uint32_t *weight, unsigned k, size_t n, uint16_t *freq) {
     unsigned sum = 0;
     for (unsigned s = 0; s < k; s++) {
@@ -173,92 +245,65 @@ static uint64_t quantise(const uint32_t *weight, unsigned k, size_t n, uint16_t 
     return cost;
 }
 
-struct candidates {
-    unsigned num_values; /* different ones */
-    uint8_t value[256];  /* most frequent first */
-    uint32_t weight[256];
-    size_t n;
-};
-
-struct choice {
-    unsigned num_explicit; /* symbols besides the escape */
-    bool has_escape;
-    uint16_t freq[ZIPFS_RANS_MAX_SYMBOLS];
-    uint64_t cost;
-};
-
-static void sort_values(const uint32_t count[256], size_t n, struct candidates *c) {
-    c->num_values = 0;
-    c->n = n;
-    for (unsigned v = 0; v < 256; v++) {
-        if (!count[v])
+/* The codes that occur, most frequent first; returns how many. */
+static unsigned sort_codes(const struct zipfs_rans_counts *counts, uint8_t code_ret[256]) {
+    unsigned num = 0;
+    for (unsigned c = 0; c < counts->num_codes; c++) {
+        if (!counts->count[c])
             continue;
-        unsigned i = c->num_values++;
-        for (; i > 0 && c->weight[i - 1] < count[v]; i--) {
-            c->weight[i] = c->weight[i - 1];
-            c->value[i] = c->value[i - 1];
-        }
-        c->weight[i] = count[v];
-        c->value[i] = (uint8_t)v;
+        unsigned i = num++;
+        for (; i > 0 && counts->count[code_ret[i - 1]] < counts->count[c]; i--)
+            code_ret[i] = code_ret[i - 1];
+        code_ret[i] = (uint8_t)c;
     }
+    return num;
 }
 
-/* The best table with the num_explicit most frequent values as symbols, and an escape for others. */
-static void evaluate(const struct candidates *c, unsigned num_explicit, struct choice *choice_ret) {
-    uint32_t weight[ZIPFS_RANS_MAX_SYMBOLS];
-    size_t rest = c->n;
-    for (unsigned s = 0; s < num_explicit; s++) {
-        weight[s] = c->weight[s];
-        rest -= weight[s];
-    }
-    choice_ret->num_explicit = num_explicit;
-    choice_ret->has_escape = rest > 0;
-    unsigned k = num_explicit;
-    if (rest)
-        weight[k++] = (uint32_t)rest;
-    choice_ret->cost = quantise(weight, k, c->n, choice_ret->freq) + (uint64_t)8 * ONE_BIT * (rest + 2 * k);
+/* A code that fills half a slot is worth one: rarer ones cost less as escapes, by what their slots give to the others.
+ * And one must make up for its place in the table. */
+static unsigned count_explicit(const struct zipfs_rans_counts *counts, const uint8_t *code, unsigned num) {
+    unsigned most = counts->complete && counts->num_codes == 256 && num <= ZIPFS_RANS_MAX_SYMBOLS
+                        ? num
+                        : (unsigned)zipfs_min(num, ZIPFS_RANS_MAX_SYMBOLS - 1);
+    unsigned explicit = 0;
+    while (explicit < most && (uint64_t)counts->count[code[explicit]] * 512 >= counts->n &&
+           counts->count[code[explicit]] >= 4)
+        explicit++;
+    return explicit ? explicit : 1;
 }
 
-/* Values that fill less than a quarter of a slot are seldom worth one: begin there and walk while it gets cheaper. */
-static void search(const struct candidates *c, struct choice *best) {
-    unsigned most = c->num_values <= ZIPFS_RANS_MAX_SYMBOLS ? c->num_values : ZIPFS_RANS_MAX_SYMBOLS - 1, first = 1;
-    while (first < most && (uint64_t)c->weight[first] * 1024 > c->n)
-        first++;
-    unsigned least = c->num_values == 2 ? 2 : 1; /* two symbols at least: one and the escape, or both */
-    first = (unsigned)zipfs_max(first, least);
-    evaluate(c, first, best);
-    struct choice other;
-    for (unsigned s = first; s-- > least;) {
-        evaluate(c, s, &other);
-        if (other.cost >= best->cost)
-            break;
-        *best = other;
-    }
-    for (unsigned s = first + 1; best->num_explicit == s - 1 && s <= most; s++) {
-        evaluate(c, s, &other);
-        if (other.cost < best->cost)
-            *best = other;
-    }
-}
-
-uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, unsigned num_lanes,
-                           struct zipfs_rans_table *table_ret) {
+uint64_t zipfs_rans_choose(const struct zipfs_rans_counts *counts, unsigned bits, struct zipfs_rans_table *table_ret) {
     pthread_once(&once, fill_tables);
-    struct candidates candidates;
-    struct choice best;
-    sort_values(count, n, &candidates);
-    search(&candidates, &best);
+    uint8_t code[256];
+    unsigned num = sort_codes(counts, code), explicit = count_explicit(counts, code, num), k = explicit;
+    uint32_t weight[ZIPFS_RANS_MAX_SYMBOLS];
+    size_t rest = counts->n;
     memset(table_ret, 0, sizeof *table_ret);
-    table_ret->num_symbols = (uint8_t)(best.num_explicit + best.has_escape);
-    table_ret->has_escape = best.has_escape;
-    unsigned sum = 0;
-    for (unsigned s = 0; s < table_ret->num_symbols; s++) {
-        table_ret->freq[s] = (uint8_t)best.freq[s];
-        table_ret->start[s] = (uint8_t)sum;
-        table_ret->value[s] = s < best.num_explicit ? candidates.value[s] : 0;
-        sum += best.freq[s];
+    for (unsigned s = 0; s < explicit; s++) {
+        weight[s] = counts->count[code[s]];
+        rest -= weight[s];
+        table_ret->value[s] = code[s];
     }
-    return best.cost / (8 * ONE_BIT) + zipfs_rans_fixed(num_lanes);
+    size_t far = rest, nibbles = 0;
+    table_ret->has_escape = rest || !counts->complete;
+    if (table_ret->has_escape) {
+        weight[k++] = (uint32_t)rest;
+        for (unsigned i = explicit; i < num && i < explicit + ZIPFS_RANS_MAX_NEAR; i++) {
+            table_ret->near[table_ret->num_near++] = code[i];
+            far -= counts->count[code[i]];
+            nibbles += counts->count[code[i]] * (1 + (i - explicit) / 15);
+        }
+        nibbles += far * (1 + table_ret->num_near / 15);
+    }
+    table_ret->num_symbols = (uint8_t)k;
+    uint16_t freq[ZIPFS_RANS_MAX_SYMBOLS];
+    uint64_t cost = quantise(weight, k, counts->n, freq);
+    for (unsigned s = 0, sum = 0; s < k; sum += freq[s], s++) {
+        table_ret->freq[s] = (uint8_t)freq[s];
+        table_ret->start[s] = (uint8_t)sum;
+    }
+    unsigned value_bits = bits > 8 ? 16 : 8;
+    return cost / ONE_BIT + 4 * nibbles + value_bits * far + k * (8 + value_bits) + table_ret->num_near * value_bits;
 }
 
 /* ---- encoding ---- */
@@ -267,26 +312,10 @@ void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zi
                              unsigned num_lanes) {
     encoder->table = *table;
     encoder->num_lanes = num_lanes;
-    unsigned num_explicit = table->num_symbols - table->has_escape;
-    memset(encoder->symbol_of, (int)num_explicit, sizeof encoder->symbol_of);
-    for (unsigned s = 0; s < num_explicit; s++)
+    unsigned explicit = table->num_symbols - table->has_escape;
+    memset(encoder->symbol_of, (int)explicit, sizeof encoder->symbol_of);
+    for (unsigned s = 0; s < explicit; s++)
         encoder->symbol_of[table->value[s]] = (uint8_t)s;
     for (unsigned lane = 0; lane < num_lanes; lane++)
         encoder->state[lane] = 256;
-}
-
-size_t zipfs_rans_write_header(const struct zipfs_rans_encoder *encoder, size_t coded_size, size_t num_escapes,
-                               uint8_t *dst) {
-    const struct zipfs_rans_table *table = &encoder->table;
-    size_t k = table->num_symbols;
-    dst[0] = table->num_symbols;
-    dst[1] = table->has_escape;
-    dst[2] = (uint8_t)encoder->num_lanes;
-    dst[3] = 0;
-    zipfs_store32(dst + 4, (uint32_t)coded_size);
-    zipfs_store32(dst + 8, (uint32_t)num_escapes);
-    memcpy(dst + ZIPFS_RANS_HEADER, table->freq, k);
-    memcpy(dst + ZIPFS_RANS_HEADER + k, table->value, k);
-    memcpy(dst + ZIPFS_RANS_HEADER + 2 * k, encoder->state, 2u * encoder->num_lanes);
-    return zipfs_rans_fixed(encoder->num_lanes) + 2 * k;
 }

@@ -6,74 +6,106 @@
 #include "zipfs.h"
 
 enum {
-    ZIPFS_RANS_MAX_LANES = 128,
+    ZIPFS_RANS_MAX_LANES = 256,
     ZIPFS_RANS_MAX_SYMBOLS = 64,
-    ZIPFS_RANS_HEADER = 12, /* bytes before the table */
+    ZIPFS_RANS_MAX_NEAR = 60,
+    ZIPFS_RANS_MORE = 15, /* the nibble that adds 15 to the number that follows */
+    ZIPFS_RANS_MAX_VALUES = 1024, /* of the widest field, 10 bits */
+    ZIPFS_RANS_HEADER = 16,       /* bytes before the table */
 };
 
 /* Symbols 0 to num_symbols - 1; the rest of each array is zero. With has_escape the last symbol is the escape. */
 struct zipfs_rans_table {
-    uint8_t num_symbols;
+    uint8_t num_symbols, num_near;
     bool has_escape;
     uint8_t freq[ZIPFS_RANS_MAX_SYMBOLS];
     uint8_t start[ZIPFS_RANS_MAX_SYMBOLS];
-    uint8_t value[ZIPFS_RANS_MAX_SYMBOLS];
+    uint16_t value[ZIPFS_RANS_MAX_SYMBOLS];
+    uint16_t near[ZIPFS_RANS_MAX_NEAR];
 };
 
-/* A stream that is being decoded. The pointers move, the ends stay. */
+/* Escaped values in their order, resolved to patterns before decoding begins, so that loops need not look at
+ * nibbles: a byte of each value's pattern in `low`, the other in `high` where patterns are wide. At least
+ * ZIPFS_RANS_MAX_LANES bytes of room follow the end of both. */
+struct zipfs_rans_escapes {
+    const uint8_t *low, *high;
+    const uint8_t *low_end;
+};
+
+/* A stream that is being decoded. The pointers move, the ends stay. Values come out as patterns: shifted to where they
+ * stand in an element. */
 struct zipfs_rans_decoder {
     struct zipfs_rans_table table;
     uint8_t symbol[256]; /* of each slot */
+    uint8_t pattern_low[ZIPFS_RANS_MAX_SYMBOLS], pattern_high[ZIPFS_RANS_MAX_SYMBOLS];
     uint32_t slots[256]; /* the scalar kernel's form of the table, made when has_slots is false */
     bool has_slots;
-    unsigned num_lanes; /* 64 or 128 */
+    unsigned num_lanes; /* 64, 128 or 256 */
     uint16_t state[ZIPFS_RANS_MAX_LANES];
     const uint8_t *coded, *coded_end;
-    const uint8_t *escapes, *escapes_end;
+    const uint8_t *readable_end; /* loops may read ahead of what they use, up to here */
+    struct zipfs_rans_escapes escapes;
+    uint8_t tail[2 * ZIPFS_RANS_MAX_LANES]; /* the end of the coded bytes, when nothing readable follows it */
 };
 
-/* A stream that is being encoded, from its last element to its first: both pointers move down. */
+/* A stream that is being encoded, from its last code to its first. A code is a byte that stands for a value. */
 struct zipfs_rans_encoder {
-    struct zipfs_rans_table table;
-    uint8_t symbol_of[256]; /* of each value */
+    struct zipfs_rans_table table; /* of codes, then of values: zipfs_rans_translate */
+    uint8_t symbol_of[256];        /* of each code */
     unsigned num_lanes;
     uint16_t state[ZIPFS_RANS_MAX_LANES];
-    uint8_t *coded;   /* n + 128 bytes lie before its first place */
-    uint8_t *escapes; /* n bytes */
+    uint8_t *coded;    /* moves down; n + ZIPFS_RANS_MAX_LANES bytes lie before its first place */
+    uint64_t *escaped; /* bit i % 64 of word i / 64: code i is the escape. Written when there is one. */
 };
 
-/* Bytes of a plane besides its table (2 a symbol) and its streams. */
-static inline size_t zipfs_rans_fixed(unsigned num_lanes) {
-    return ZIPFS_RANS_HEADER + 2u * num_lanes;
+/* Lanes for a run of n elements. More are faster, with AVX-512 12, 23 and 36 GB/s of BF16 from 64, 128 and 256 (Zen 5,
+ * in cache), since the loop waits for its own results; each costs two bytes, 256 of them 0.2 % of a chunk. F16, which
+ * has least to save, and wide elements, of which a chunk has fewer, take fewer. */
+static inline unsigned zipfs_rans_lanes(uint32_t layout, size_t n) {
+    unsigned lanes = 128;
+    if (layout == ZIPFS_BF16_JOINT || layout == ZIPFS_F8_E4M3_JOINT || layout == ZIPFS_F8_E5M2_JOINT)
+        lanes = 256;
+    if (layout == ZIPFS_F16_JOINT || layout == ZIPFS_F64 || layout == ZIPFS_I64)
+        lanes = 64;
+    while (lanes > 64 && n < 256u * lanes)
+        lanes /= 2;
+    return lanes;
 }
 
-/* Lanes for elements of `width` bytes: size against speed. The states of 128 lanes cost 0.04 points of F32 in chunks of
- * 256 KiB, more than its lead over ZipNN. 64 lanes decode F32 at 0.83 and F32 of BF16 at 0.78 of the speed of 128 with
- * AVX-512, which is bound by latency (10.5 and 15.2 GB/s on Zen 5, medians of 11 pairs, 64 MiB); AVX2 and scalar differ
- * by 2 % at most. */
-static inline unsigned zipfs_rans_lanes(unsigned width) {
-    return width >= 4 ? 64 : 128;
+/* Parses a plane of n values of `bits` bits, whose patterns are the values shifted by `shift`. Loops may read to
+ * readable_end, which lies at or behind the plane's end. The decoder points into src and into *room, where the escapes
+ * are resolved and which moves behind them: by zipfs_rans_room bytes at most. BAD_PLANE, BAD_RANS or
+ * RESERVED_NOT_ZERO. */
+enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, const uint8_t *readable_end, size_t n,
+                                  unsigned bits, unsigned shift, uint8_t **room, struct zipfs_rans_decoder *decoder);
+static inline bool zipfs_rans_is_wide(unsigned bits, unsigned shift) {
+    return bits + shift > 8;
 }
-
-/* Parses a plane of n values of `bits` bits. The decoder points into src. BAD_PLANE, BAD_RANS or RESERVED_NOT_ZERO. */
-enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, size_t n, unsigned bits,
-                                  struct zipfs_rans_decoder *decoder);
+static inline size_t zipfs_rans_room(size_t n, unsigned bits, unsigned shift) {
+    return (n + ZIPFS_RANS_MAX_LANES) * (zipfs_rans_is_wide(bits, shift) ? 2u : 1u);
+}
 /* After the last value: is every state back at 256, and has every byte been used? */
 enum zipfs_status zipfs_rans_finish(const struct zipfs_rans_decoder *decoder);
 
-/* Chooses symbols and frequencies for n values (at least two different ones) with these counts. Returns the size of the
- * plane in bytes that follows from them, good to a few bytes. Integer arithmetic only: equal everywhere. */
-uint64_t zipfs_rans_choose(const uint32_t count[256], size_t n, unsigned num_lanes, struct zipfs_rans_table *table_ret);
-/* Readies an encoder for a table; the caller sets the two pointers. */
+/* What an encoder may give symbols to. */
+struct zipfs_rans_counts {
+    uint32_t count[256];  /* of each code */
+    unsigned num_codes;   /* codes from here on stand for no certain value: always escapes */
+    size_t n;             /* codes that were counted */
+    bool complete;        /* all codes were counted; else any code may still come, as an escape */
+};
+
+/* Chooses symbols and frequencies for codes (at least two different ones). Returns the bits that follow from them for
+ * counts->n values of `bits` bits: table, coded bytes and escapes, without states and header. Integer arithmetic only:
+ * equal everywhere. */
+uint64_t zipfs_rans_choose(const struct zipfs_rans_counts *counts, unsigned bits, struct zipfs_rans_table *table_ret);
+/* Readies an encoder for a table of codes; the caller sets the two pointers. */
 void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table,
                              unsigned num_lanes);
-/* Writes everything before the coded bytes; returns its size. */
-size_t zipfs_rans_write_header(const struct zipfs_rans_encoder *encoder, size_t coded_size, size_t num_escapes,
-                               uint8_t *dst);
 
-/* Bytes that n values with these counts take at their order-0 entropy. Integer arithmetic only. */
-uint64_t zipfs_entropy(const uint32_t count[256], size_t n);
 /* log2(x) in units of 2^-16, x at least 1. */
 uint32_t zipfs_log2(uint32_t x);
+/* Bytes that n values with these counts take at their order-0 entropy. Integer arithmetic only. */
+uint64_t zipfs_entropy(const uint32_t count[256], size_t n);
 
 #endif

@@ -17,7 +17,7 @@
 
 #include "kernels.h"
 
-#ifdef __x86_64__
+#if 0
 #include "rans_avx2.h"
 
 struct tables {

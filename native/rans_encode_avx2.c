@@ -8,7 +8,7 @@
 
 #include "kernels.h"
 
-#ifdef __x86_64__
+#if 0
 #include "rans_avx2.h"
 
 enum { FEW = 4, ALL = 16 }; /* rows of symbol_of */

@@ -25,18 +25,24 @@ static enum zipfs_status open_planes(struct zipfs_codec *codec, const struct pla
     if (total != src_size)
         return ZIPFS_BAD_RUNS;
     /* BYTES has no elements to merge: its contents may go to their place at once. */
-    uint8_t *contents = plan->layout == ZIPFS_BYTES ? plan->dst : codec->contents;
+    uint8_t *contents = plan->layout == ZIPFS_BYTES ? plan->dst : codec->contents, *room = codec->room;
     for (unsigned f = 0; f < info->num_fields; f++) {
         const uint8_t *record = plan->src + ZIPFS_PLANE_RECORD * f;
-        size_t size = zipfs_load32(record + 4);
+        bool is_joint = info->is_joint && f == 0;
+        struct zipfs_stored_plane stored = {.bits = info->bits[f],
+                                            .shift = is_joint ? zipfs_joint_shift(info) % 16 : 0,
+                                            .coding = record[0],
+                                            .src = plan->src + offset,
+                                            .src_size = zipfs_load32(record + 4)};
         if (record[1] || record[2] || record[3])
             return ZIPFS_RESERVED_NOT_ZERO;
-        enum zipfs_status status = zipfs_plane_open(codec, &codec->planes[f], info->bits[f], record[0],
-                                                    plan->src + offset, size, plan->n, contents);
+        if (is_joint && stored.coding != ZIPFS_RANS)
+            return ZIPFS_UNKNOWN_CODING;
+        enum zipfs_status status = zipfs_plane_open(codec, &codec->planes[f], &stored, plan->n, contents, &room);
         if (status)
             return status;
-        offset += size;
-        contents += record[0] == ZIPFS_ZSTD ? plan->n : 0;
+        offset += stored.src_size;
+        contents += stored.coding == ZIPFS_ZSTD ? plan->n : 0;
     }
     return ZIPFS_OK;
 }
@@ -55,18 +61,26 @@ static enum zipfs_status decode_bytes(struct zipfs_codec *codec, const struct pl
     return zipfs_plane_finish(plane);
 }
 
+/* Until each kernel has its own. */
+static const struct zipfs_kernels *joint_of(const struct zipfs_kernels *kernels) {
+    return kernels->joint_merge[ZIPFS_BF16_JOINT] ? kernels : &zipfs_kernels_scalar;
+}
+
 static enum zipfs_status decode_tile(struct zipfs_codec *codec, const struct plan *plan, size_t first, size_t n) {
     const struct zipfs_kernels *kernels = codec->kernels;
-    const uint8_t *values[ZIPFS_MAX_FIELDS];
-    bool fused = kernels->rans_merge[plan->layout] && codec->planes[0].coding == ZIPFS_RANS;
-    for (unsigned f = fused; f < plan->info->num_fields; f++) {
-        enum zipfs_status status = zipfs_plane_next(kernels, &codec->planes[f], n, &values[f]);
+    const uint8_t *values[ZIPFS_MAX_FIELDS] = {NULL};
+    bool is_joint = plan->info->is_joint;
+    for (unsigned f = is_joint; f < plan->info->num_fields; f++) {
+        enum zipfs_status status = is_joint && f == 1
+                                       ? zipfs_plane_next_packed(codec, &codec->planes[f], n, &values[f])
+                                       : zipfs_plane_next(kernels, &codec->planes[f], n, &values[f]);
         if (status)
             return status;
     }
     uint8_t *dst = plan->dst + first * plan->info->width;
-    if (fused)
-        return kernels->rans_merge[plan->layout](&codec->planes[0].rans, values, dst, n) ? ZIPFS_OK : ZIPFS_BAD_RANS;
+    if (is_joint)
+        return joint_of(kernels)->joint_merge[plan->layout](&codec->planes[0].rans, values, dst, n) ? ZIPFS_OK
+                                                                                                    : ZIPFS_BAD_RANS;
     kernels->merge[plan->layout](values, dst, n);
     return ZIPFS_OK;
 }
@@ -102,22 +116,34 @@ enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs
 /* ---- encoding ---- */
 
 /* Cuts the elements into fields; planes_ret points at each. BYTES needs no cut. */
-static void split(struct zipfs_codec *codec, uint32_t layout, const uint8_t *src, size_t n,
+static void split(struct zipfs_codec *codec, const struct zipfs_recipe *recipe, const uint8_t *src, size_t n,
                   const uint8_t **planes_ret) {
-    const struct zipfs_layout_info *info = zipfs_layout_info(layout);
+    const struct zipfs_layout_info *info = zipfs_layout_info(recipe->layout);
     uint8_t *planes[ZIPFS_MAX_FIELDS];
     planes_ret[0] = src;
-    if (layout == ZIPFS_BYTES)
+    if (recipe->layout == ZIPFS_BYTES)
         return;
     for (unsigned f = 0; f < info->num_fields; f++)
         planes_ret[f] = planes[f] = codec->encoder->fields + f * n;
-    codec->kernels->split[layout](src, planes, n);
+    if (info->is_joint)
+        joint_of(codec->kernels)->joint_split[recipe->layout](src, recipe->row, planes[0], planes, n);
+    else
+        codec->kernels->split[recipe->layout](src, planes, n);
 }
 
-size_t zipfs_run_encode(struct zipfs_codec *codec, uint32_t layout, uint32_t phase, const uint8_t *src, size_t src_size,
-                        bool lz, uint8_t *dst, size_t capacity, bool *is_noise_ret) {
-    const struct zipfs_layout_info *info = zipfs_layout_info(layout);
-    size_t n = (src_size - phase) / info->width, tail = (src_size - phase) % info->width;
+/* The second field of a joint layout, which is noise, or the run would not be joint. */
+static size_t store_packed(const uint8_t *packed, size_t n, unsigned bits, uint8_t *dst, size_t capacity) {
+    size_t size = (n * bits + 7) / 8;
+    if (size > capacity)
+        return SIZE_MAX;
+    memcpy(dst, packed, size);
+    return size;
+}
+
+size_t zipfs_run_encode(struct zipfs_codec *codec, const struct zipfs_recipe *recipe, const uint8_t *src,
+                        size_t src_size, uint8_t *dst, size_t capacity, bool *is_noise_ret) {
+    const struct zipfs_layout_info *info = zipfs_layout_info(recipe->layout);
+    size_t phase = recipe->phase, n = (src_size - phase) / info->width, tail = (src_size - phase) % info->width;
     size_t records = phase + tail, size = records + (size_t)ZIPFS_PLANE_RECORD * info->num_fields;
     if (size > capacity)
         return SIZE_MAX;
@@ -125,21 +151,27 @@ size_t zipfs_run_encode(struct zipfs_codec *codec, uint32_t layout, uint32_t pha
     memcpy(dst + phase, src + src_size - tail, tail);
     memset(dst + records, 0, size - records);
     const uint8_t *planes[ZIPFS_MAX_FIELDS];
-    split(codec, layout, src + phase, n, planes);
-    unsigned noisy_bits = 0;
+    split(codec, recipe, src + phase, n, planes);
+    unsigned noisy_bits = 0, num_lanes = zipfs_rans_lanes(recipe->layout, n);
     for (unsigned f = 0; f < info->num_fields; f++) {
-        unsigned coding;
-        bool is_noise = false;
-        size_t plane_size = capacity - size
-                                ? zipfs_plane_encode(codec, info->bits[f], zipfs_rans_lanes(info->width), planes[f], n,
-                                                     lz, dst + size, capacity - size, &coding, &is_noise)
-                                : SIZE_MAX;
+        unsigned coding = f == 0 ? ZIPFS_RANS : ZIPFS_RAW, bits = info->bits[f];
+        bool is_noise = info->is_joint && f == 1;
+        size_t left = capacity - size, plane_size;
+        if (info->is_joint && f == 0)
+            plane_size = zipfs_plane_encode_joint(codec, recipe->layout, planes[0], recipe->row, src + phase, n,
+                                                  dst + size, left);
+        else if (info->is_joint && f == 1)
+            plane_size = store_packed(planes[1], n, bits, dst + size, left);
+        else
+            plane_size = left ? zipfs_plane_encode(codec, bits, num_lanes, planes[f], n, recipe->lz, dst + size, left,
+                                                   &coding, &is_noise)
+                              : SIZE_MAX;
         if (plane_size == SIZE_MAX)
             return SIZE_MAX;
         dst[records + ZIPFS_PLANE_RECORD * f] = (uint8_t)coding;
         zipfs_store32(dst + records + ZIPFS_PLANE_RECORD * f + 4, (uint32_t)plane_size);
         size += plane_size;
-        noisy_bits += is_noise ? info->bits[f] : 0;
+        noisy_bits += is_noise ? bits : 0;
     }
     *is_noise_ret = noisy_bits >= 4u * info->width;
     return size;

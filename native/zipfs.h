@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #define ZIPFS_API __attribute__((visibility("default")))
@@ -100,6 +101,9 @@ enum { ZIPFS_CHUNK_LOG2_MIN = 16, ZIPFS_CHUNK_LOG2_MAX = 22, ZIPFS_MAX_RUNS = 64
 enum zipfs_layout {
     ZIPFS_BYTES = 0, ZIPFS_BF16 = 1, ZIPFS_F16 = 2, ZIPFS_F32 = 3, ZIPFS_F64 = 4,
     ZIPFS_F8_E4M3 = 5, ZIPFS_F8_E5M2 = 6, ZIPFS_I16 = 7, ZIPFS_I32 = 8, ZIPFS_I64 = 9,
+    /* The encoder's own choice where they pay; no segment has one. */
+    ZIPFS_BF16_JOINT = 10, ZIPFS_F16_JOINT = 11, ZIPFS_F32_JOINT = 12,
+    ZIPFS_F8_E4M3_JOINT = 13, ZIPFS_F8_E5M2_JOINT = 14,
     ZIPFS_NUM_LAYOUTS,
     ZIPFS_GUESS = 255
 };
@@ -276,5 +280,26 @@ ZIPFS_API int zipfs_fuse3_read(const char *path, char *dst, size_t size, off_t o
 /* openat2(dir_fd, path, flags | O_CLOEXEC) that never leaves dir_fd and follows no symlink anywhere. Returns a
  * descriptor or -errno. */
 ZIPFS_API int zipfs_open_beneath(int dir_fd, const char *path, int flags);
+/* The attributes of what path is, of a symlink its own. 0 or -errno. */
+ZIPFS_API int zipfs_stat_beneath(int dir_fd, const char *path, struct stat *st_ret);
+/* Reads the header of the regular file at path, and the attributes of the very file that it was read from. What the
+ * header says goes to status_ret, and to header_ret where that is OK. 0 or -errno: ENOENT when it is no regular file. */
+ZIPFS_API int zipfs_header_beneath(int dir_fd, const char *path, struct stat *st_ret, enum zipfs_status *status_ret,
+                                   struct zipfs_header *header_ret);
+
+/* The files, folders and symlinks of a folder, unsorted. */
+struct zipfs_scan_entry {
+    struct stat st;
+    size_t name_offset; /* in names, where each ends with its NUL */
+};
+struct zipfs_scan {
+    struct zipfs_scan_entry *entries;
+    size_t num_entries, max_entries;
+    char *names;
+    size_t names_size, names_capacity;
+};
+/* 0 or -errno. What goes away meanwhile is left out. The scan is to be freed after success. */
+ZIPFS_API int zipfs_scan_beneath(int dir_fd, const char *path, struct zipfs_scan *scan_ret);
+ZIPFS_API void zipfs_scan_free(struct zipfs_scan *scan);
 
 #endif
