@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import zstandard
 from both import native_decode_fd
-from forge import Chunk, Forged, SegmentRecord, coded, run, segment_section, stored
+from forge import Chunk, Forged, SegmentRecord, coded, copy_run, run, segment_section, stored
 from forge_plane import rans, split_fields
+from reference import Container
 from reference_chunk import CONST, RANS, RAW, ZSTD, decode_chunk, parse_runs
 from reference_common import Rejected
 
@@ -28,6 +29,7 @@ DAMAGE = {
     "TRUNCATED", "BAD_MAGIC", "BAD_VERSION", "BAD_HEADER", "HEADER_CHECKSUM", "RESERVED_NOT_ZERO", "UNKNOWN_FEATURE",
     "TOO_LARGE", "BAD_SECTIONS", "ROOT_CHECKSUM", "BAD_ROOT", "PAGE_CHECKSUM", "BAD_PAGE", "CHUNK_CHECKSUM",
     "PLAIN_CHECKSUM", "BAD_RUNS", "UNKNOWN_LAYOUT", "UNKNOWN_CODING", "BAD_PLANE", "BAD_RANS", "BAD_ZSTD",
+    "BAD_COPY", "BAD_TARGET",
 }  # fmt: skip
 
 
@@ -80,7 +82,20 @@ def pages() -> Forged:
     return Forged([zeros] * 128 + [stored(b"end")])
 
 
-CONTAINERS = {make.__name__: make for make in (tiny, codings, chunks, pages)}
+TEXT = b"".join(b"target %d," % i for i in range(200))
+
+
+def copying(payload: bytes | None = None) -> Forged:
+    """Chunk 2 copies from the chunks 0 and 1, across their border, and from chunk 1 alone; or holds `payload`."""
+    text, zeros = run(0, TEXT, [ZSTD]), run(0, bytes(CHUNK - len(TEXT)), [CONST])
+    copies = coded(
+        copy_run(TEXT[-99:] + TEXT[:500], CHUNK - 99), run(0, b"between", [RAW]), copy_run(TEXT[7:], CHUNK + 7)
+    )
+    last = copies if payload is None else copies._replace(payload=payload)
+    return Forged([coded(zeros, text), coded(text, zeros), last]).header(required_features=1)
+
+
+CONTAINERS = {make.__name__: make for make in (tiny, codings, chunks, pages, copying)}
 
 
 # ---- what the processes do ---------------------------------------------------------------------------------------
@@ -191,6 +206,27 @@ def spoil_payload(count: int) -> None:
     assert taken > 100
 
 
+def spoil_copies(count: int) -> None:
+    """The same for a chunk with copies: whatever C makes of them, the reference does too, but for the names."""
+    payload = copying().chunks[2].payload
+    taken = 0
+    for spoilt in spoilt_payloads(payload, count, np.random.default_rng(SEED)):
+        if not spoilt:
+            continue
+        data = copying(spoilt).seal()
+        fd = memfd(data)
+        found = outcome(fd)
+        os.close(fd)
+        try:
+            container = Container(data)
+            expected = b"".join(container.chunk(number, check_plain=False) for number in range(3))
+        except Rejected:
+            expected = None
+        assert (found if isinstance(found, bytes) else None) == expected, spoilt.hex()
+        taken += expected is not None
+    assert taken > 10
+
+
 def spoil_states(count: int) -> None:
     """The same for RANS planes alone, with all of frequencies, states and coded bytes random but in their ranges."""
     rng = np.random.default_rng(SEED)
@@ -258,11 +294,13 @@ def in_process(kernel: str, call: str) -> None:
         "flip_bytes('codings', 1, 1)",
         "flip_bytes('chunks', 101, 1)",
         "flip_bytes('pages', 37, 1)",
+        "flip_bytes('copying', 1, 1)",
         "resize('tiny', 1)",
         "resize('codings', 1)",
         "resize('chunks', 7)",
         "resize('pages', 7)",
         "spoil_payload(200)",
+        "spoil_copies(100)",
         "spoil_states(1000)",
     ],
 )
@@ -278,9 +316,11 @@ def test_damage(kernel, call):
         "flip_bytes('codings', 1, 8)",
         "flip_bytes('chunks', 3, 1)",
         "flip_bytes('pages', 1, 1)",
+        "flip_bytes('copying', 1, 20)",
         "resize('chunks', 1)",
         "resize('pages', 1)",
         "spoil_payload(20_000)",
+        "spoil_copies(10_000)",
         "spoil_states(10_000)",
     ],
 )

@@ -192,6 +192,15 @@ def test_a_target_whose_own_copies_are_broken_by_their_payload():
     assert verdict_of_chunk(data, 3) == ("BAD_TARGET", "BAD_TARGET")
 
 
+def test_a_target_whose_page_is_damaged():
+    first = stored(NOISE)
+    zero = coded(zeros(CHUNK))
+    right = Forged([first, *[zero] * 126, coded(copy_run(NOISE[:99], 0), zeros(99))]).header(required_features=1)
+    data = bytearray(right.seal())
+    data[right.sections[1].offset + 50] ^= 1
+    assert verdict_of_chunk(bytes(data), 127) == ("BAD_TARGET", "BAD_TARGET")
+
+
 def test_wrong_bytes_of_a_target():
     """A copy of other bytes than the index says: the plain hash tells."""
     data = container(copy_run(bytes(50), 100))

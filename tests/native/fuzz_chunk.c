@@ -22,7 +22,8 @@ static const struct zipfs_kernels *usable[ZIPFS_MAX_KERNELS];
 static size_t num_usable;
 static struct guarded src_memory, dst_memory;
 
-/* Bytes that are small and skewed, so that every layout finds planes for RANS, and text, for ZSTD. */
+/* Bytes that are small and skewed, so that every layout finds planes for RANS, and text, for ZSTD. Every fourth has
+ * copies. */
 static void make_payload(struct payload *payload, uint32_t layout, uint64_t *state) {
     static uint8_t plain[PLAIN];
     payload->plain_size = layout < ZIPFS_NUM_LAYOUTS ? PLAIN : PLAIN / 2;
@@ -33,9 +34,10 @@ static void make_payload(struct payload *payload, uint32_t layout, uint64_t *sta
             plain[i] = (uint8_t) "\"model.layers.7.mlp.down_proj.weight\": {} "[(i * i >> 9) % 42];
     struct zipfs_segment segments[] = {{3, PLAIN / 2, layout % ZIPFS_NUM_LAYOUTS},
                                        {3 + PLAIN / 2, PLAIN, (layout + 1) % ZIPFS_NUM_LAYOUTS}};
+    struct zipfs_copies copies = {layout % 4 == 3 ? 2 : 0, {{100, 999, 1}, {1099, 1, 70000}}};
     struct zipfs_entry entry;
-    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, payload->plain_size, segments, 2,
-                                   payload->bytes, PLAIN, &entry),
+    CHECK_EQUAL(zipfs_encode_chunk_copies(codec, ZIPFS_LEVEL_DEFAULT, 5, plain, payload->plain_size, segments, 2,
+                                          &copies, payload->bytes, PLAIN, &entry),
                 ZIPFS_OK);
     CHECK_EQUAL(entry.kind, ZIPFS_KIND_RUNS);
     payload->size = entry.stored_size;
@@ -60,6 +62,16 @@ static void edit(uint8_t *src, size_t size, const uint8_t *bytes) {
         src[place + 1] = bytes[3];
 }
 
+static void check_copies(const struct zipfs_copies *copies, size_t plain_size) {
+    size_t end = 0;
+    CHECK(copies->num <= ZIPFS_MAX_COPIES);
+    for (size_t i = 0; i < copies->num; i++) {
+        CHECK(copies->list[i].at >= end && copies->list[i].size >= 1);
+        end = (size_t)copies->list[i].at + copies->list[i].size;
+    }
+    CHECK(end <= plain_size);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!codec)
         start();
@@ -77,7 +89,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint64_t hash = 0;
     for (size_t k = 0; k < num_usable; k++) {
         codec->kernels = usable[k];
-        enum zipfs_status status = zipfs_decode_chunk(codec, 5, &entry, src, dst, plain_size);
+        struct zipfs_copies copies;
+        enum zipfs_status status = zipfs_decode_chunk_copies(codec, 5, &entry, src, dst, plain_size, &copies);
+        check_copies(&copies, plain_size);
+        if (copies.num)
+            CHECK(zipfs_decode_chunk(codec, 5, &entry, src, dst, plain_size) != ZIPFS_OK);
         uint64_t plain_hash = status ? 0 : zipfs_hash(dst, plain_size, 0);
         CHECK(k == 0 || (status == first && plain_hash == hash));
         first = status;

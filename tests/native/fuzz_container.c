@@ -1,6 +1,6 @@
 /* Broken containers through a reader and through the read path: nothing may crash, and what is accepted must be
- * consistent. The input edits a good container; in half of the cases header, root and pages are signed anew, so that
- * the rules behind the checksums are reached. */
+ * consistent. The input edits a good container, one of many pages or one with copies; in half of the cases payloads,
+ * pages, root and header are signed anew, so that the rules behind the checksums are reached. */
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,8 +10,18 @@
 #include "container.h"
 #include "sample.h"
 
-/* Few chunks are decoded, all zeros: fuzz_chunk.c is about payloads. */
-enum { MAX_CHUNKS = 300, DECODED_CHUNKS = 3 };
+/* Few chunks are decoded: fuzz_chunk.c is about payloads. */
+enum { MAX_CHUNKS = 300, DECODED_CHUNKS = 3, CHUNK_LOG2 = 16 };
+
+/* Makes the hashes of the payloads of a page right, where they lie in the file. */
+static void sign_payloads(uint8_t *bytes, size_t size, const struct zipfs_header *header, uint64_t page) {
+    for (size_t i = 0; i < zipfs_page_entries(header, page); i++) {
+        uint8_t *entry = bytes + header->pages_offset + ZIPFS_PAGE_SIZE * page + 32 + 32 * i;
+        uint64_t offset = zipfs_load64(entry), stored_size = zipfs_load32(entry + 8);
+        if (offset <= size && stored_size <= size - offset)
+            zipfs_store64(entry + 16, zipfs_hash(bytes + offset, stored_size, page * ZIPFS_PAGE_ENTRIES + i));
+    }
+}
 
 /* Makes the checksums of whatever seems to be there right. */
 static void sign(uint8_t *bytes, size_t size) {
@@ -25,6 +35,7 @@ static void sign(uint8_t *bytes, size_t size) {
     zipfs_store64(root + header.root_size - 8, zipfs_hash(root, header.root_size - 8, 1));
     for (uint64_t i = 0; i < zipfs_num_pages(&header); i++) {
         uint8_t *page = bytes + header.pages_offset + ZIPFS_PAGE_SIZE * i;
+        sign_payloads(bytes, size, &header, i);
         zipfs_store64(page, zipfs_hash(page + 8, zipfs_page_size(&header, i) - 8, i));
     }
 }
@@ -88,15 +99,18 @@ static void try_container(int fd) {
 
 enum { EDIT_SIZE = 8 };
 
-/* One edit from 8 bytes: where (header, index, anywhere, or a new size of the file), how wide, and what. Returns the
- * size. */
+/* One edit from 8 bytes: where (header, index, anywhere, the last payload, or a new size of the file), how wide, and
+ * what. Returns the size. */
 static size_t edit(const struct sample *sample, uint8_t *bytes, size_t size, const uint8_t *how) {
     size_t where = zipfs_load32(how + 4), index_offset = sample->header.pages_offset;
     switch (how[0] & 3) {
     case 0: where %= ZIPFS_HEADER_SIZE; break;
     case 1: where = index_offset + where % (sample->size - index_offset); break;
     case 2: where %= sample->size; break;
-    default: return how[1] < 64 ? where % (sample->size + 64) : size;
+    default:
+        if (how[1] < 64)
+            return where % (sample->size + 64);
+        where = index_offset - 1 - where % 32;
     }
     size_t width = (size_t)1 << (how[0] >> 2 & 3);
     for (size_t i = 0; i < width && where + i < sample->size; i++)
@@ -104,20 +118,29 @@ static size_t edit(const struct sample *sample, uint8_t *bytes, size_t size, con
     return size;
 }
 
-/* The input is a list of edits; the lowest bit of its size says whether the checksums are made right afterwards. */
+/* Chunk 1 ends in a copy of the first half of chunk 0, and chunk 2 is one of what follows, across their border. */
+static void make_samples(struct sample samples[2]) {
+    sample_make_zeros(&samples[0], 130, CHUNK_LOG2);
+    sample_make_copies(&samples[1], 3 << CHUNK_LOG2, CHUNK_LOG2, 4, (3 << CHUNK_LOG2) / 2);
+    CHECK_EQUAL(zipfs_load32(sample_entry(&samples[1], 2) + 8), 32); /* the last payload: a table and a copy */
+}
+
+/* The input is a list of edits; the lowest bit of its size says whether the checksums are made right afterwards, the
+ * next one which container they are made to. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static struct sample sample;
+    static struct sample samples[2];
     static int log_fd = -1;
     if (log_fd < 0) {
         zipfs_log_to_fd(log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC));
-        sample_make_zeros(&sample, 130, 16);
+        make_samples(samples);
     }
-    uint8_t *bytes = calloc(1, sample.size + 64);
+    const struct sample *sample = &samples[size >> 1 & 1];
+    uint8_t *bytes = calloc(1, sample->size + 64);
     CHECK(bytes);
-    memcpy(bytes, sample.bytes, sample.size);
-    size_t new_size = sample.size;
+    memcpy(bytes, sample->bytes, sample->size);
+    size_t new_size = sample->size;
     for (size_t i = 0; i + EDIT_SIZE <= size && i < 8 * EDIT_SIZE; i += EDIT_SIZE)
-        new_size = edit(&sample, bytes, new_size, data + i);
+        new_size = edit(sample, bytes, new_size, data + i);
     if (size & 1)
         sign(bytes, new_size);
     try_container(sample_fd(bytes, new_size));
