@@ -23,3 +23,12 @@ int zipfs_open_beneath(int dir_fd, const char *path, int flags) {
             return -errno;
     }
 }
+
+int zipfs_stat_beneath(int dir_fd, const char *path, struct stat *st_ret) {
+    int fd = zipfs_open_beneath(dir_fd, path, O_PATH | O_NOFOLLOW);
+    if (fd < 0)
+        return fd;
+    int error = fstat(fd, st_ret) == 0 ? 0 : -errno;
+    close(fd);
+    return error;
+}

@@ -125,19 +125,6 @@ static PyObject *py_fuse_read_address(PyObject *module, PyObject *args) {
     return PyLong_FromVoidPtr(major == 2 ? (void *)zipfs_fuse2_read : (void *)zipfs_fuse3_read);
 }
 
-static PyObject *py_open_beneath(PyObject *module, PyObject *args) {
-    (void)module;
-    int dir_fd, flags, fd;
-    const char *path;
-    if (!PyArg_ParseTuple(args, "iyi:open_beneath", &dir_fd, &path, &flags))
-        return NULL;
-    WITHOUT_GIL(fd = zipfs_open_beneath(dir_fd, path, flags));
-    if (fd >= 0)
-        return PyLong_FromLong(fd);
-    errno = -fd;
-    return PyErr_SetFromErrnoWithFilename(PyExc_OSError, path);
-}
-
 static PyObject *py_log_to_fd(PyObject *module, PyObject *args) {
     (void)module;
     int fd;
@@ -172,7 +159,6 @@ static PyMethodDef functions[] = {
     {"kernels", py_kernels, METH_NOARGS, "(name, built, lacks) of each kernel, best first."},
     {"hash", (PyCFunction)(void (*)(void))py_hash, METH_VARARGS | METH_KEYWORDS, "XXH3-64."},
     {"fuse_read_address", py_fuse_read_address, METH_VARARGS, "Address of the C read operation for libfuse 2 or 3."},
-    {"open_beneath", py_open_beneath, METH_VARARGS, "openat2 beneath dir_fd without symlinks."},
     {"log_to_fd", py_log_to_fd, METH_VARARGS, "Where damage is told; -1 for syslog."},
     {"log", py_log, METH_VARARGS, "Writes one line to the log."},
     {"tune_malloc", py_tune_malloc, METH_NOARGS, "Keeps freed reply buffers on the heap."},
@@ -195,7 +181,7 @@ PyMODINIT_FUNC PyInit__native(void) {
         "zipfs._native.FormatError",
         "A container breaks a rule of docs/format.md. args: (status, where). Attribute: status.", NULL, NULL);
     if (!format_error || PyModule_AddObjectRef(module, "FormatError", format_error) < 0 || zipfs_add_codec(module) < 0
-        || zipfs_add_container(module) < 0 || zipfs_add_cache(module) < 0) {
+        || zipfs_add_container(module) < 0 || zipfs_add_cache(module) < 0 || zipfs_add_source(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -48,6 +48,7 @@ PyObject *zipfs_return_self(PyObject *self, PyObject *unused);
 int zipfs_add_codec(PyObject *module);
 int zipfs_add_container(PyObject *module);
 int zipfs_add_cache(PyObject *module);
+int zipfs_add_source(PyObject *module);
 int zipfs_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type_ret);
 
 #endif

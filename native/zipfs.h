@@ -282,24 +282,37 @@ ZIPFS_API int zipfs_fuse3_read(const char *path, char *dst, size_t size, off_t o
 ZIPFS_API int zipfs_open_beneath(int dir_fd, const char *path, int flags);
 /* The attributes of what path is, of a symlink its own. 0 or -errno. */
 ZIPFS_API int zipfs_stat_beneath(int dir_fd, const char *path, struct stat *st_ret);
-/* Reads the header of the regular file at path, and the attributes of the very file that it was read from. What the
- * header says goes to status_ret, and to header_ret where that is OK. 0 or -errno: ENOENT when it is no regular file. */
-ZIPFS_API int zipfs_header_beneath(int dir_fd, const char *path, struct stat *st_ret, enum zipfs_status *status_ret,
-                                   struct zipfs_header *header_ret);
+
+/* What tells a folder's containers from other files, remembered by the identity of each version (device, inode, size,
+ * mtime, ctime), so that a header is read once; versions push each other out when there are many. Any thread. */
+struct zipfs_headers;
+ZIPFS_API enum zipfs_status zipfs_headers_create(struct zipfs_headers **headers_ret);
+ZIPFS_API void zipfs_headers_free(struct zipfs_headers *headers); /* NULL is allowed */
+ZIPFS_API uint64_t zipfs_headers_num_reads(struct zipfs_headers *headers); /* files whose header was read so far */
+
+/* What a file, folder or symlink is. The status is that of its header: BAD_MAGIC for what is no container. */
+struct zipfs_found {
+    struct stat st;
+    enum zipfs_status status;
+    uint64_t plain_size, chunk_size; /* when the status is OK */
+    size_t name_offset;              /* of a scan: in names, where each ends with its NUL */
+};
+/* What is at path, of a symlink the link itself; only a regular file is looked at for a header. What may not be read is
+ * no container. 0 or -errno. */
+ZIPFS_API int zipfs_find_beneath(struct zipfs_headers *headers, int dir_fd, const char *path,
+                                 struct zipfs_found *found_ret);
 
 /* The files, folders and symlinks of a folder, unsorted. */
-struct zipfs_scan_entry {
-    struct stat st;
-    size_t name_offset; /* in names, where each ends with its NUL */
-};
 struct zipfs_scan {
-    struct zipfs_scan_entry *entries;
+    struct zipfs_found *entries;
     size_t num_entries, max_entries;
     char *names;
     size_t names_size, names_capacity;
 };
-/* 0 or -errno. What goes away meanwhile is left out. The scan is to be freed after success. */
-ZIPFS_API int zipfs_scan_beneath(int dir_fd, const char *path, struct zipfs_scan *scan_ret);
+/* Only files whose longer name ends with `suffix` are looked at for a header; one that cannot be read is no container.
+ * What goes away meanwhile is left out. 0 or -errno; the scan is to be freed after success. */
+ZIPFS_API int zipfs_scan_beneath(struct zipfs_headers *headers, int dir_fd, const char *path, const char *suffix,
+                                 struct zipfs_scan *scan_ret);
 ZIPFS_API void zipfs_scan_free(struct zipfs_scan *scan);
 
 #endif

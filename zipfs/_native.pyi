@@ -101,6 +101,32 @@ def fuse_read_address(libfuse_major: int) -> int:
 def open_beneath(dir_fd: int, path: bytes, flags: int) -> int:
     """openat2 beneath dir_fd without symlinks; OSError."""
 
+Stat = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
+"""(dev, ino, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns)"""
+
+def stat_beneath(dir_fd: int, path: bytes) -> Stat:
+    """Attributes of what is there, of a symlink its own; OSError."""
+
+class Headers:
+    """What the source holds, and which of it are containers: their headers are remembered by version. Any thread."""
+
+    num_reads: int
+    """Files whose header was read so far."""
+    def find(self, dir_fd: int, path: bytes) -> tuple[Stat, tuple[int, int, str | None] | None]:
+        """What is at path, and what its header says: (plain size, chunk size, None), or (0, 0, status) with the rule of
+        docs/format.md that it breaks, or None when it is no container. OSError.
+        """
+    def scan(
+        self, dir_fd: int, path: bytes, suffix: bytes
+    ) -> list[tuple[bytes, Stat, tuple[int, int, str | None] | None]]:
+        """The same of the files, folders and symlinks of a folder, unsorted, with their names.
+
+        Only files whose longer name ends with suffix are looked at for a header. OSError.
+        """
+
+api: Any
+"""A capsule with the functions that zipfs._fuse uses (native/api.h)."""
+
 def log_to_fd(fd: int) -> None:
     """Where damage is told; -1 for syslog."""
 

@@ -280,7 +280,9 @@ def _add_mounts(commands) -> None:
     parser.add_argument(
         "-o", dest="options", action="append", default=[], metavar="OPT,…", help="allow_other, noexec, readahead_kb=N"
     )
-    parser.add_argument("--driver", choices=["mfusepy", "fusepy"], help="FUSE binding (default: the best there is)")
+    parser.add_argument(
+        "--driver", choices=["native", "mfusepy", "fusepy"], help="FUSE binding (default: the best there is)"
+    )
     parser.add_argument("--log-file", metavar="FILE", help="log there (default: syslog, or stderr with -f)")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
 

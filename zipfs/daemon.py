@@ -17,7 +17,7 @@ import sys
 from typing import Any
 
 from zipfs import _native
-from zipfs.drivers import fusepy
+from zipfs.drivers import fusepy, native
 from zipfs.errors import MountError
 from zipfs.tree import Tree
 
@@ -84,14 +84,23 @@ def serve(settings: Settings, on_ready) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     _native.tune_malloc()
     cache = _native.Cache(settings.cache_size, settings.jobs)
-    fusepy.serve(
-        settings.driver,
-        Tree(source_fd, cache, source),
-        cache,
-        os.fsencode(settings.mountpoint),
-        settings.options,
-        on_ready,
-    )
+    tree, mountpoint = Tree(source_fd, cache, source), os.fsencode(settings.mountpoint)
+    if settings.driver == "native" or (settings.driver is None and is_native_best()):
+        native.serve(tree, cache, mountpoint, settings.options, on_ready)
+    else:
+        fusepy.serve(settings.driver, tree, cache, mountpoint, settings.options, on_ready)
+
+
+def is_native_best() -> bool:
+    """Whether the native driver can be had, and nobody asks for a library that it does not use."""
+    if fusepy.LIBRARY_VARIABLE in os.environ:
+        return False
+    try:
+        native.load()
+    except MountError as error:
+        _native.log(f"{error}")
+        return False
+    return True
 
 
 def report_ready(settings: Settings) -> None:

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from zipfs import drivers
 from zipfs import mountpoint as points
 from zipfs.daemon import Settings
-from zipfs.drivers.fusepy import BINDINGS
 from zipfs.errors import MountError, UsageError
 from zipfs.names import show
 
@@ -63,7 +63,7 @@ def mount_command(
     it has ended.
 
     cache_size: bytes of decoded chunks to keep; jobs: chunks decoded at one time, None: one per CPU; options: as after
-    mount's `-o`, of those in parse_options(); driver: "mfusepy", "fusepy" or None for the best there is. MountError
+    mount's `-o`, of those in parse_options(); driver: one of zipfs.drivers.NAMES, None for the best there is. MountError
     with the remedy when it cannot be done.
     """
     settings = {"cache_size": cache_size, "jobs": jobs, "options": options, "driver": driver, "log_file": log_file}
@@ -124,8 +124,8 @@ def start(
     MountError with the remedy, and nothing left behind, when it cannot.
     """
     flags, readahead_kb = parse_options(options)
-    if driver not in (None, *BINDINGS):
-        raise UsageError(f"driver {driver!r}: unknown; known are {', '.join(BINDINGS)}")
+    if driver not in (None, *drivers.NAMES):
+        raise UsageError(f"driver {driver!r}: unknown; known are {', '.join(drivers.NAMES)}")
     if jobs is not None and not 1 <= jobs <= MAX_JOBS:
         raise UsageError(f"jobs {jobs}: must be 1 to {MAX_JOBS}")
     if cache_size is not None and not 0 <= cache_size < 1 << 63:

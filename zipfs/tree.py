@@ -16,7 +16,6 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from cachetools import LRUCache, TTLCache
@@ -24,11 +23,11 @@ from cachetools import LRUCache, TTLCache
 from zipfs import _native, names
 
 SUFFIX = os.fsencode(names.SUFFIX)
-MAX_HEADERS = 32_768
-"""Parsed headers that are kept, about 600 bytes each."""
 MAX_IDLE_FILES = 64
 IDLE_FILE_TTL_S = 10
 """Closed files stay open in here for a moment: loaders open a file, read its header and open it again."""
+MAX_REPORTED = 4096
+"""Damaged containers that the log knows of."""
 SERVED = {stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK}
 
 
@@ -40,6 +39,27 @@ class Identity(NamedTuple):
     size: int
     mtime_ns: int
     ctime_ns: int
+
+
+class Stat(NamedTuple):
+    """stat(2), times in ns."""
+
+    dev: int
+    ino: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    blocks: int
+    blksize: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.dev, self.ino, self.size, self.mtime_ns, self.ctime_ns)
 
 
 class Container(NamedTuple):
@@ -57,30 +77,23 @@ class Node(NamedTuple):
 
     path: bytes
     """In the source: with the suffix for a container."""
-    stat: os.stat_result
+    stat: Stat
+    """Of the source."""
     container: Container | None
 
     @property
     def identity(self) -> Identity:
-        return identity_of(self.stat)
+        return self.stat.identity
 
-    def attributes(self) -> dict[str, int]:
-        """stat(2) of the plain file, times in ns. The blocks are those of the stored bytes, so that `du` shows what is
-        saved.
-        """
-        source = self.stat
-        attributes = {name: getattr(source, name) for name in ("st_mode", "st_ino", "st_nlink", "st_uid", "st_gid")}
-        attributes |= {f"st_{time}": getattr(source, f"st_{time}_ns") for time in ("atime", "mtime", "ctime")}
-        attributes |= {"st_size": source.st_size, "st_blocks": source.st_blocks, "st_blksize": source.st_blksize}
-        if self.container:
-            attributes |= {"st_size": self.container.plain_size, "st_blksize": self.container.chunk_size}
-        if stat.S_ISREG(source.st_mode) and attributes["st_size"]:
-            attributes["st_blocks"] = max(source.st_blocks, 1)
-        return attributes
-
-
-def identity_of(status: os.stat_result) -> Identity:
-    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    def attributes(self) -> Stat:
+        """Of the plain file. The blocks are those of the stored bytes, so that `du` shows what is saved."""
+        source, container = self.stat, self.container
+        if container:
+            blocks = max(source.blocks, 1) if container.plain_size else source.blocks
+            return source._replace(size=container.plain_size, blksize=container.chunk_size, blocks=blocks)
+        if not source.blocks and source.size and stat.S_ISREG(source.mode):
+            return source._replace(blocks=1)
+        return source
 
 
 class Tree:
@@ -94,9 +107,9 @@ class Tree:
         self._cache = cache
         self._label = label.rstrip(b"/")
         self._lock = threading.Lock()
-        self._headers: LRUCache[Identity, Container | None] = LRUCache(MAX_HEADERS)
+        self._headers = _native.Headers()
         self._files: TTLCache[tuple[Identity, bytes], _native.File] = TTLCache(MAX_IDLE_FILES, IDLE_FILE_TTL_S)
-        self._reported: LRUCache[Identity, bool] = LRUCache(MAX_HEADERS)
+        self._reported: LRUCache[Identity, bool] = LRUCache(MAX_REPORTED)
 
     def lookup(self, path: bytes) -> Node:
         """The present version of what the mount shows at path. FileNotFoundError where it shows nothing."""
@@ -114,22 +127,26 @@ class Tree:
                 return node
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
-    def listdir(self, path: bytes) -> list[tuple[bytes, int, int]]:
-        """(name, type bits of the mode, inode number) of all that the folder shows, unsorted."""
-        shown: dict[bytes, tuple[int, int]] = {}
-        containers: dict[bytes, tuple[int, int]] = {}
-        for name, kind, ino in self._scan(path):
-            hidden = kind == stat.S_IFREG and is_suffixed(name) and self._is_container(os.path.join(path, name))
-            if hidden:
-                containers[name.removesuffix(SUFFIX)] = kind, ino
+    def listdir(self, path: bytes) -> list[tuple[bytes, Node]]:
+        """All that the folder shows, by name, unsorted."""
+        shown: dict[bytes, Node] = {}
+        containers: dict[bytes, Node] = {}
+        folder = b"" if path == b"." else path + b"/"
+        for name, status, header in self._headers.scan(self._dir_fd, path, SUFFIX):
+            node = to_node(folder + name, status, header)
+            if header is None:
+                shown[name] = node
             else:
-                shown[name] = kind, ino
-        return [(name, kind, ino) for name, (kind, ino) in (containers | shown).items()]
+                containers[name.removesuffix(SUFFIX)] = node
+        return list((containers | shown).items())
 
     def readlink(self, path: bytes) -> bytes:
+        """OSError: ESTALE when path is no symlink by now."""
         fd = _native.open_beneath(self._dir_fd, path, os.O_PATH | os.O_NOFOLLOW)
         try:
             return os.readlink(b"", dir_fd=fd)
+        except FileNotFoundError:
+            raise stale(path) from None
         finally:
             os.close(fd)
 
@@ -171,11 +188,12 @@ class Tree:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
                 raise
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), node.path) from error
-        if identity_of(os.fstat(fd)) == node.identity:
+            raise stale(node.path) from error
+        status = os.fstat(fd)
+        if node.identity == (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns):
             return fd
         os.close(fd)
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), node.path)
+        raise stale(node.path)
 
     def _report(self, node: Node, error: _native.FormatError) -> None:
         with self._lock:
@@ -189,78 +207,31 @@ class Tree:
 
     def _find(self, path: bytes) -> Node:
         """The node at this path of the source, its own name taken literally."""
-        fd = _native.open_beneath(self._dir_fd, path, os.O_PATH | os.O_NOFOLLOW)
-        try:
-            status = os.fstat(fd)
-        finally:
-            os.close(fd)
-        if stat.S_IFMT(status.st_mode) not in SERVED:
+        header = None
+        if is_suffixed(os.path.basename(path)):
+            status, header = self._headers.find(self._dir_fd, path)
+        else:
+            status = _native.stat_beneath(self._dir_fd, path)
+        node = to_node(path, status, header)
+        if stat.S_IFMT(node.stat.mode) not in SERVED:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        if not stat.S_ISREG(status.st_mode) or not is_suffixed(os.path.basename(path)):
-            return Node(path, status, None)
-        return self._find_container(path, status)
-
-    def _find_container(self, path: bytes, status: os.stat_result) -> Node:
-        identity = identity_of(status)
-        with self._lock:
-            if identity in self._headers:
-                return Node(path, status, self._headers[identity])
-        try:
-            fd = _native.open_beneath(self._dir_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-        except PermissionError:
-            return Node(path, status, None)  # nobody can read it through us under any name
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):  # swapped since it was found
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            container = parse_header(os.pread(fd, names.HEADER_SIZE, 0), status)
-        finally:
-            os.close(fd)
-        with self._lock:
-            self._headers[identity_of(status)] = container
-        return Node(path, status, container)
-
-    def _is_container(self, path: bytes) -> bool:
-        try:
-            return self._find(path).container is not None
-        except OSError:
-            return False
-
-    def _scan(self, path: bytes) -> Iterator[tuple[bytes, int, int]]:
-        fd = _native.open_beneath(self._dir_fd, path, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK)
-        try:
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    kind = entry_kind(entry)
-                    if kind:
-                        yield os.fsencode(entry.name), kind, entry.inode()
-        finally:
-            os.close(fd)
+        return node
 
 
 def is_suffixed(name: bytes) -> bool:
     return name.endswith(SUFFIX) and name != SUFFIX
 
 
-def entry_kind(entry: os.DirEntry) -> int:
-    """The type bits of what a listing shows, 0 for what it does not. Reads no inode where the folder itself tells the
-    type.
-    """
-    if entry.is_symlink():
-        return stat.S_IFLNK
-    if entry.is_dir(follow_symlinks=False):
-        return stat.S_IFDIR
-    return stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
-
-
-def parse_header(data: bytes, status: os.stat_result) -> Container | None:
-    """None when the bytes do not begin with the magic. A header that cannot be trusted leaves only the stored size to
+def to_node(path: bytes, status: tuple[int, ...], header: tuple[int, int, str | None] | None) -> Node:
+    """header: what it says, None for what is no container. Of one that cannot be trusted only the stored size is left to
     show.
     """
-    try:
-        header = _native.header_parse(data, status.st_size)
-    except _native.FormatError as error:
-        if error.status == "BAD_MAGIC":
-            return None
-        return Container(status.st_size, 4096, error.status)
-    return Container(header["plain_size"], 1 << header["chunk_log2"])
+    found = Stat._make(status)
+    if header is None:
+        return Node(path, found, None)
+    plain_size, chunk_size, damage = header
+    return Node(path, found, Container(found.size, 4096, damage) if damage else Container(plain_size, chunk_size))
+
+
+def stale(path: bytes) -> OSError:
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)

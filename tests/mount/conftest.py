@@ -1,26 +1,21 @@
 """Mounts for tests: on every driver, in folders of their own, always unmounted again."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mounts import DRIVERS, Mounted, mounting
+from mounts import DRIVERS, Mounted, mounting, why_not
 
 from zipfs import mountpoint as points
-from zipfs.drivers import fusepy
 
 
 @pytest.fixture(scope="session", params=DRIVERS)
 def driver(request) -> str:
     """Name of a driver that this machine has."""
-    if not os.path.exists("/dev/fuse"):
-        pytest.skip("this machine has no /dev/fuse")
-    if request.param == "fusepy":
-        pytest.importorskip("fuse", reason="fusepy is not installed", exc_type=(ImportError, OSError))
-    if fusepy.find_library((DRIVERS[request.param],))[0] is None:
-        pytest.skip(f"this machine has no libfuse {DRIVERS[request.param]}")
+    reason = why_not(request.param)
+    if reason:
+        pytest.skip(reason)
     return request.param
 
 

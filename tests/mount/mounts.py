@@ -1,6 +1,7 @@
 """Mounts under test, and what goes into them."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import time
@@ -11,11 +12,32 @@ import numpy as np
 
 import zipfs
 from zipfs import mountpoint as points
+from zipfs.drivers import fusepy, native
+from zipfs.errors import MountError
 from zipfs.mount import Daemon, start, stop
 
-DRIVERS = {"mfusepy": 3, "fusepy": 2}
+DRIVERS = {"native": 3, "mfusepy": 3, "fusepy": 2}
 """Drivers that the tests run on, and the libfuse that each is there for."""
+BINDINGS = ("mfusepy", "fusepy")
+"""Those whose kernel inodes stand for paths, not for versions."""
 VISIBLE_WITHIN_S = 1.0
+
+
+def why_not(driver: str) -> str | None:
+    """Why this machine cannot run the driver; None when it can."""
+    if not os.path.exists("/dev/fuse"):
+        return "this machine has no /dev/fuse"
+    if driver == "native":
+        try:
+            native.load()
+        except MountError as error:
+            return str(error)
+        return None
+    if importlib.util.find_spec({"fusepy": "fuse"}.get(driver, driver)) is None:
+        return f"{driver} is not installed"
+    if fusepy.find_library((DRIVERS[driver],))[0] is None:
+        return f"this machine has no libfuse {DRIVERS[driver]}"
+    return None
 
 
 class Mounted:

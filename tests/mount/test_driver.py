@@ -1,11 +1,12 @@
-"""How the driver talks to libfuse: the read operation is C, and only what is needed is Python."""
+"""How the bindings talk to libfuse: the read operation is C, and only what is needed is Python."""
 
 import json
 import os
 import subprocess
 import sys
 
-from mounts import DRIVERS
+import pytest
+from mounts import BINDINGS, DRIVERS
 
 PROBE = """
 import ctypes, json, sys
@@ -33,6 +34,7 @@ fusepy.serve(sys.argv[1], None, None, b"/nowhere", {"allow_other": True}, lambda
 """
 
 
+@pytest.mark.parametrize("driver", BINDINGS, indirect=True)
 def test_the_table_that_libfuse_gets(driver):
     result = subprocess.run([sys.executable, "-c", PROBE, driver], capture_output=True, text=True, check=True)
     table = json.loads(result.stdout)

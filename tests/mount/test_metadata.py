@@ -156,6 +156,10 @@ def test_xattrs(mounted, source, weights):
     with pytest.raises(OSError) as caught:
         os.getxattr(mount.path / "weights", "user.unknown")
     assert caught.value.errno == errno.ENODATA
+    for name in ("system.posix_acl_access", "security.selinux"):
+        with pytest.raises(OSError) as caught:
+            os.getxattr(mount.path / "weights", name)
+        assert caught.value.errno == errno.EOPNOTSUPP
     assert os.listxattr(mount.path / "weights") == []
     assert mount.stats()["reads"] == 0
     (mount.path / "weights").read_bytes()

@@ -6,7 +6,7 @@ import os
 import threading
 
 import pytest
-from mounts import bf16_bytes, eventually, put
+from mounts import BINDINGS, bf16_bytes, drop_pages, eventually, put
 
 SIZE = 2_000_000
 OLD, NEW = bf16_bytes(1, SIZE), bf16_bytes(2, SIZE - 100_001)
@@ -57,7 +57,8 @@ def test_a_file_of_equal_size_and_mtime_is_still_another_version(mount, source):
     assert (mount.path / "weights").read_bytes() == other
 
 
-def test_old_and_new_handles_never_mix(mount, source):
+@pytest.mark.parametrize("driver", BINDINGS, indirect=True)
+def test_a_new_version_waits_for_the_end_of_the_old(mount, source):
     path = mount.path / "weights"
     with open(path, "rb", buffering=0) as old, mmap.mmap(old.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         assert old.read(100_000) == OLD[:100_000]
@@ -77,7 +78,8 @@ def test_old_and_new_handles_never_mix(mount, source):
     assert eventually(lambda: size_of(path) == len(NEW))
 
 
-def test_a_mapping_alone_holds_its_version(mount, source):
+@pytest.mark.parametrize("driver", BINDINGS, indirect=True)
+def test_a_mapping_alone_keeps_a_new_version_waiting(mount, source):
     path = mount.path / "weights"
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
@@ -88,6 +90,51 @@ def test_a_mapping_alone_holds_its_version(mount, source):
     assert mapped[:] == OLD
     mapped.close()
     assert path.read_bytes() == NEW
+
+
+@pytest.mark.parametrize("driver", ["native"], indirect=True)
+def test_versions_are_read_side_by_side(mount, source):
+    path = mount.path / "weights"
+    with open(path, "rb", buffering=0) as old, mmap.mmap(old.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert old.read(100_000) == OLD[:100_000]
+        put(source, "weights", NEW)
+        with open(path, "rb", buffering=0) as new:
+            assert os.fstat(new.fileno()).st_ino == os.stat(source / "weights.zipfs").st_ino
+            for offset in range(0, SIZE, 500_000):
+                assert os.pread(new.fileno(), 500_000, offset) == NEW[offset : offset + 500_000]
+                assert os.pread(old.fileno(), 500_000, offset) == OLD[offset : offset + 500_000]
+                assert mapped[offset : offset + 4096] == OLD[offset : offset + 4096]
+            assert (os.fstat(old.fileno()).st_size, os.fstat(new.fileno()).st_size) == (SIZE, len(NEW))
+            assert size_of(path) == len(NEW)
+            os.posix_fadvise(old.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            drop_pages(path)
+            assert mapped[:] == OLD
+            assert new.read() == NEW
+    assert mount.log_lines("weights") == []
+
+
+@pytest.mark.parametrize("driver", ["native"], indirect=True)
+def test_a_mapping_alone_holds_its_version(mount, source):
+    path = mount.path / "weights"
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    put(source, "weights", NEW)
+    assert path.read_bytes() == NEW
+    assert mapped[:] == OLD
+    mapped.close()
+
+
+@pytest.mark.parametrize("driver", ["native"], indirect=True)
+def test_many_versions_are_open_at_once(mount, source):
+    path = mount.path / "weights"
+    files = []
+    for i in range(8):
+        data = bf16_bytes(100 + i, 300_000 + i)
+        put(source, "weights", data)
+        files.append((open(path, "rb", buffering=0), data))
+    for file, data in files:
+        with file:
+            assert file.read() == data
 
 
 def test_an_open_file_outlives_its_source(mount, source):

@@ -1,1 +1,4 @@
 """Mount drivers: each serves a zipfs.tree.Tree through one binding of FUSE."""
+
+NAMES = ("native", "mfusepy", "fusepy")
+"""Best first."""

@@ -29,6 +29,8 @@ BINDINGS = {"mfusepy": ("mfusepy", (3, 2)), "fusepy": ("fuse", (2,))}
 LIBRARY_VARIABLE = "FUSE_LIBRARY_PATH"
 """Where both bindings look for libfuse first. Who sets it wants that one and no other."""
 STATS_NAME = "user.zipfs.stats"
+NO_ATTRIBUTES = ("system.", "security.")
+"""Access lists and labels, which programs that list folders ask for until they are told that there are none."""
 ENCODING = "latin-1"
 """Any byte of a name is one character and comes back as it was."""
 MAX_REQUEST = 1 << 20
@@ -78,15 +80,16 @@ class Operations:
         self._on_ready()
 
     def getattr(self, path: str, file_info: Any = None) -> dict[str, int]:
-        return self._versions.stat(to_source(path), self._get_context()[2], is_open=bool(file_info))
+        shown = self._versions.stat(to_source(path), self._get_context()[2], is_open=bool(file_info))
+        return {f"st_{name.removesuffix('_ns')}": value for name, value in shown._asdict().items()}
 
     def readlink(self, path: str) -> str:
         return self._tree.readlink(to_source(path)).decode(ENCODING)
 
     def readdir(self, path: str, handle: int) -> list[tuple[str, dict[str, int], int]]:
         entries = [
-            (name.decode(ENCODING), {"st_mode": kind, "st_ino": ino}, 0)
-            for name, kind, ino in self._tree.listdir(to_source(path))
+            (name.decode(ENCODING), {"st_mode": node.stat.mode, "st_ino": node.stat.ino}, 0)
+            for name, node in self._tree.listdir(to_source(path))
         ]
         return [(".", {"st_mode": stat.S_IFDIR}, 0), ("..", {"st_mode": stat.S_IFDIR}, 0), *entries]
 
@@ -104,7 +107,8 @@ class Operations:
 
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
         if name != STATS_NAME:
-            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA), path)
+            code = errno.EOPNOTSUPP if name.startswith(NO_ATTRIBUTES) else errno.ENODATA
+            raise OSError(code, os.strerror(code), path)
         return json.dumps(self._cache.stats()).encode()
 
     def listxattr(self, path: str) -> list[str]:

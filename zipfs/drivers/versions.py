@@ -12,8 +12,6 @@ them. So
 Any thread may call any method.
 """
 
-import errno
-import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -21,7 +19,7 @@ from dataclasses import dataclass, field
 from cachetools import LRUCache
 
 from zipfs import _native
-from zipfs.tree import Identity, Node, Tree
+from zipfs.tree import Identity, Node, Stat, Tree, stale
 
 MAX_PATHS = 16_384
 """Paths whose last version is remembered; for others ESTALE and a second look-up cost a moment."""
@@ -64,7 +62,7 @@ class PathVersions:
         self._told: LRUCache[bytes, Told] = LRUCache(MAX_PATHS)
         self._clean: LRUCache[bytes, Identity] = LRUCache(MAX_PATHS)
 
-    def stat(self, path: bytes, caller: int, is_open: bool = False) -> dict[str, int]:
+    def stat(self, path: bytes, caller: int, is_open: bool = False) -> Stat:
         """Attributes of the version that is open at path, else of the present one.
 
         caller: the id of the thread that asks, 0 for one that cannot be told from others.
@@ -140,7 +138,3 @@ class PathVersions:
                 held.refused = node.identity
                 _native.log(path + b": replaced, but its old version is still in use; the new one opens after that")
         raise stale(path)
-
-
-def stale(path: bytes) -> OSError:
-    return OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)

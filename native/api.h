@@ -1,0 +1,21 @@
+/* How the extension zipfs._fuse reaches the library inside the extension zipfs._native: through a table of functions
+ * that _native offers as a capsule. So a process has one copy of the library's state (kernel, log, cache, forks), and
+ * _native needs no libfuse. Both extensions are built together; `size` tells when they were not. */
+#ifndef ZIPFS_API_TABLE_H
+#define ZIPFS_API_TABLE_H
+
+#include "zipfs.h"
+
+#define ZIPFS_API_CAPSULE "zipfs._native.api"
+
+/* The functions of zipfs.h of those names. */
+struct zipfs_api {
+    size_t size; /* of this struct */
+    void (*log)(const char *line);
+    void (*file_unref)(struct zipfs_file *file);
+    ssize_t (*file_pread)(struct zipfs_file *file, void *dst, size_t size, uint64_t offset);
+};
+
+extern const struct zipfs_api zipfs_api;
+
+#endif

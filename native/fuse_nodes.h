@@ -1,0 +1,46 @@
+/* The inodes that the kernel knows of a mount: one for each version of each path, so that no two versions ever share
+ * pages, a size or permissions. A node lives as long as the kernel remembers it. Any thread may call anything. */
+#ifndef ZIPFS_FUSE_NODES_H
+#define ZIPFS_FUSE_NODES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* One version of what the source holds at a path, and the attributes that the mount shows of it. Times in ns. */
+struct zipfs_version {
+    uint64_t dev, ino, stored_size; /* of the source; with mode, owner, mtime and ctime they tell versions apart */
+    uint64_t size, num_blocks;      /* of the plain file */
+    int64_t atime_ns, mtime_ns, ctime_ns;
+    uint32_t mode, num_links, uid, gid, block_size;
+    bool is_container;
+};
+
+enum { ZIPFS_ROOT_NODE = 1 };
+
+struct zipfs_nodes;
+struct zipfs_node;
+
+/* With the root alone, whose path is "." and whose version is all zeros. NULL: no memory. */
+struct zipfs_nodes *zipfs_nodes_create(void);
+void zipfs_nodes_free(struct zipfs_nodes *nodes); /* nothing is pinned; NULL is allowed */
+
+/* The number of the node of this version of path, which is made if there is none, and counts one more lookup of it. Its
+ * attributes become those of `version`. 0: no memory. Numbers are never used twice. */
+uint64_t zipfs_nodes_enter(struct zipfs_nodes *nodes, const char *path, const struct zipfs_version *version);
+/* Takes so many lookups back; the node goes with the last one. */
+void zipfs_nodes_forget(struct zipfs_nodes *nodes, uint64_t number, uint64_t num_lookups);
+
+/* The node of that number, which stays until it is unpinned, and its version unless version_ret is NULL. NULL: the
+ * kernel was never told of such a node. */
+struct zipfs_node *zipfs_nodes_pin(struct zipfs_nodes *nodes, uint64_t number, struct zipfs_version *version_ret);
+void zipfs_nodes_unpin(struct zipfs_nodes *nodes, struct zipfs_node *node);
+const char *zipfs_node_path(const struct zipfs_node *node);
+
+/* Whether the one is the other, perhaps with other attributes that do not tell versions apart. Folders change as one:
+ * who stands in one stays there. */
+bool zipfs_is_same_version(const struct zipfs_version *one, const struct zipfs_version *other);
+
+size_t zipfs_nodes_count(struct zipfs_nodes *nodes);
+
+#endif

@@ -1,0 +1,17 @@
+#ifndef ZIPFS_FUSE_REPLIES_H
+#define ZIPFS_FUSE_REPLIES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { ZIPFS_REPLY_SIZE = 1 << 20 }; /* the largest read of the kernel */
+
+struct zipfs_replies;
+
+struct zipfs_replies *zipfs_replies_create(void); /* NULL: no memory */
+void zipfs_replies_free(struct zipfs_replies *replies); /* all are given back; NULL is allowed */
+/* A buffer of ZIPFS_REPLY_SIZE bytes for this thread. NULL: no memory. */
+void *zipfs_replies_take(struct zipfs_replies *replies);
+void zipfs_replies_give(struct zipfs_replies *replies, void *buffer);
+
+#endif

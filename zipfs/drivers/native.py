@@ -1,0 +1,115 @@
+"""The driver on libfuse's low-level interface, in C (zipfs/_fuse.pyi): the best there is, where it was built.
+
+Each version of a file is an inode of its own, so that an old one can be read on while a new one is opened. Python is
+asked for names, folders and opens; attributes and bytes come from C.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+from zipfs import _native
+from zipfs.errors import MountError
+from zipfs.tree import Node, Tree, stale
+
+MAX_THREADS = max(10, 2 * (os.cpu_count() or 1))
+"""More than CPUs, since a read that waits for the disk holds one."""
+OPTIONS = ("fsname=zipfs", "subtype=zipfs", "ro", "nosuid", "nodev", "default_permissions")
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Operations:
+    """What a session asks of the tree; see zipfs/_fuse.pyi."""
+
+    def __init__(self, tree: Tree, cache: _native.Cache) -> None:
+        self._tree = tree
+        self._cache = cache
+
+    def lookup(self, path: bytes) -> tuple[int, ...]:
+        return describe(self._tree.lookup(path))
+
+    def list(self, path: bytes) -> list[tuple[bytes, tuple[int, ...]]]:
+        return [(name, describe(node)) for name, node in self._tree.listdir(path)]
+
+    def readlink(self, path: bytes) -> bytes:
+        return self._tree.readlink(path)
+
+    def open(self, path: bytes, key: tuple[int, ...]) -> int:
+        """The kernel has judged by the attributes of one version who may open it: that one is opened, or none."""
+        node = self._tree.lookup(path)
+        status = node.stat
+        if (*status.identity, status.mode, status.uid, status.gid) != key:
+            raise stale(path)
+        return self._tree.open(node).handle()
+
+    def statfs(self) -> os.statvfs_result:
+        return self._tree.statvfs()
+
+    def stats(self) -> bytes:
+        return json.dumps(self._cache.stats()).encode()
+
+
+def describe(node: Node) -> tuple[int, ...]:
+    """The node as zipfs._fuse takes it."""
+    return (*node.attributes(), node.stat.size, node.container is not None)
+
+
+def load() -> ModuleType:
+    """MountError with the remedy when this build lacks the driver, or this machine its library."""
+    try:
+        return importlib.import_module("zipfs._fuse")
+    except ModuleNotFoundError:
+        raise MountError(
+            "this build of zipfs has no native driver, as libfuse 3.12 or newer was not there: apt install "
+            "libfuse3-dev and install zipfs anew, or use --driver mfusepy"
+        ) from None
+    except ImportError as error:
+        raise MountError(
+            f"the native driver cannot be loaded: {error}; install zipfs anew on this machine, or use --driver mfusepy"
+        ) from None
+
+
+def serve(
+    tree: Tree, cache: _native.Cache, mountpoint: bytes, options: dict[str, bool], on_ready: Callable[[], None]
+) -> None:
+    """Mounts, serves and returns once unmounted. `options` are those of mount(8). on_ready is called when requests are
+    answered.
+
+    For the main thread, which waits for signals while others serve. RuntimeError when libfuse cannot mount; it has
+    said why on stderr.
+    """
+    words = ",".join((*OPTIONS, *options)).encode()
+    session = load().Session(Operations(tree, cache), mountpoint, words, MAX_THREADS)
+    with noting_signals() as signal_fd:
+        try:
+            session.start()
+        except OSError as error:
+            raise RuntimeError("libfuse cannot mount") from error
+        on_ready()
+        select.select([signal_fd, session], [], [])
+        has_ended = session.stop()
+    if not has_ended:
+        _native.log("a read is stuck; its thread ends with this process")
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def noting_signals() -> Iterator[int]:
+    """A descriptor that is readable once a signal came that ends the daemon. Those that are ignored stay so."""
+    reading_fd, writing_fd = os.pipe()
+    os.set_blocking(writing_fd, False)
+    signal.set_wakeup_fd(writing_fd)
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    try:
+        yield reading_fd
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(reading_fd)
+        os.close(writing_fd)
