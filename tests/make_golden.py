@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 
 import numpy as np
-from forge import Forged, SegmentRecord, coded, run, segment_section, stored
+from forge import Forged, SegmentRecord, coded, copy_run, run, segment_section, stored
 from forge_plane import rans, rans_model, split_fields
 from reference import decode
 from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD
@@ -98,6 +98,26 @@ def unknown_parts() -> bytes:
     ).seal()
 
 
+def copies() -> bytes:
+    """COPY runs: of a byte, across a border, of a whole chunk, beside other copies, 8 in a chunk, in a short chunk."""
+    rng = np.random.default_rng(6)
+    numbers = np.arange(CHUNK // 4, dtype="<u4").tobytes()
+    text = b"".join(b"line %d of a text file\n" % i for i in range(2700))
+    first = coded(run(0, rng.bytes(4000), [RAW]), run(0, text[: CHUNK - 4000], [ZSTD]))
+    second = coded(run(8, b"odd" + numbers[:-4] + b"e", [CONST, CONST, ZSTD, ZSTD], phase=3))
+    plain = first.plain + second.plain
+
+    def copy(start: int, size: int):
+        return copy_run(plain[start : start + size], start)
+
+    across = coded(copy(777, CHUNK - 9), run(0, b"9 bytes..", [RAW]))
+    eight = coded(run(0, b"head", [RAW]), *[copy(8191 * i, 8000 + i) for i in range(8)], run(0, bytes(1504), [CONST]))
+    beside = coded(copy_run(b"9 bytes..", 3 * CHUNK - 9), run(0, bytes(CHUNK - 9), [CONST]))
+    short = coded(copy(0, 1), copy(2 * CHUNK - 5000, 5000))
+    forged = Forged([first, second, across, eight, coded(copy(CHUNK, CHUNK)), beside, short])
+    return forged.header(required_features=1).seal()
+
+
 def written(plain: bytes, name: str, level: str) -> bytes:
     """What the writer of the day makes of a file."""
     import zipfs
@@ -132,6 +152,7 @@ CONTAINERS: dict[str, Callable[[], bytes]] = {
         empty,
         chunks_of_4_mib,
         unknown_parts,
+        copies,
         written_safetensors,
         written_guess,
     )
