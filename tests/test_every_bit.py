@@ -139,8 +139,8 @@ def check_everything(folder: Path, data: bytes) -> None:
 
 
 def check_payload(data: bytes) -> None:
-    """Flips each bit of the first payload, under right checksums. What a damaged zstd frame decodes to is left to
-    libzstd (docs/format.md section 4.2).
+    """Flips each bit of the first payload, under right checksums: C and the reference both refuse it, or make the same
+    bytes of it. What a damaged zstd frame decodes to is left to libzstd (docs/format.md section 4.2).
     """
     container = Container(data)
     payload, kind, plain_size = container.payload(0)
@@ -151,12 +151,12 @@ def check_payload(data: bytes) -> None:
         try:
             codec.decode(broken, 0, (len(broken), kind, _native.hash(broken, 0), 0), out)
             found = bytes(out)
-        except _native.FormatError as error:
-            found = error.status
+        except _native.FormatError:
+            found = None
         try:
             expected = decode_chunk(bytes(broken), kind, plain_size)
-        except Rejected as error:
-            expected = error.status
+        except Rejected:
+            expected = None
         assert found == expected or ZSTD_MAGIC in payload[: at // 8 + 4], f"bit {at} of {payload.hex()}"
 
 
