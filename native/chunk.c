@@ -146,7 +146,9 @@ static enum zipfs_status decode_runs(struct zipfs_codec *codec, const uint8_t *s
     enum zipfs_status status = zipfs_chunk_runs(src, src_size, dst_size, runs, &num_runs);
     if (status)
         return status;
-    codec->payload_end = src + src_size;
+    codec->plain_size = dst_size;
+    codec->payload_size = src_size;
+    codec->payload_end = codec->ahead = src + src_size;
     src += TABLE_FIXED + RUN_RECORD * num_runs;
     for (size_t i = 0, at = 0; i < num_runs && !status; i++) {
         if (ZIPFS_UNLIKELY(runs[i].layout == ZIPFS_COPY))

@@ -35,7 +35,8 @@ struct zipfs_codec {
     uint8_t *contents; /* of ZSTD planes: chunk_size bytes */
     uint8_t *room;     /* for the escapes of the planes of a run:
                         * ZIPFS_ROOM_PER_BYTE * chunk_size + ZIPFS_ROOM_FIXED bytes */
-    const uint8_t *payload_end;
+    size_t plain_size, payload_size; /* of the chunk that is being decoded */
+    const uint8_t *payload_end, *ahead; /* to be prefetched from there */
     uint8_t packed[ZIPFS_TILE]; /* the second field of a joint layout, where it was not RAW */
     struct zipfs_plane planes[ZIPFS_MAX_FIELDS];
     struct zipfs_encoder *encoder;
@@ -44,9 +45,10 @@ struct zipfs_codec {
 enum {
     ZIPFS_NIBBLES_PER_BYTE = 6, /* a value that is a byte has a number below 61: five nibbles at most */
     ZIPFS_FIELDS_PER_BYTE = 2, /* most of any layout: F8 has two fields a byte */
-    /* Patterns of escapes take a byte a value, those of a joint layout's first field two where an element has two. */
-    ZIPFS_ROOM_PER_BYTE = 2,
-    ZIPFS_ROOM_FIXED = 2 * ZIPFS_MAX_FIELDS * ZIPFS_RANS_MAX_LANES,
+    /* Patterns of escapes take a byte a value, those of a joint layout's first field two where an element has two; their
+     * numbers another one. */
+    ZIPFS_ROOM_PER_BYTE = 3,
+    ZIPFS_ROOM_FIXED = 3 * ZIPFS_MAX_FIELDS * ZIPFS_RANS_MAX_LANES,
 };
 
 #endif

@@ -10,8 +10,8 @@
 
 enum {
     WINDOW = ZIPFS_DIVIDE_WINDOW,
-    SAMPLE =
-        2048, /* elements in the middle of a window that are counted; the last window may lack a few bytes at its end */
+    SAMPLE = 512, /* elements in the middle of a window that are counted; the last window may lack a few bytes at its
+                   * end */
     MAX_WINDOWS = (1 << ZIPFS_CHUNK_LOG2_MAX) / WINDOW,
     RUN_COST = 768, /* bytes: run and plane records and a table with its states, and doubts about the sample */
 };

@@ -18,6 +18,9 @@ struct zipfs_kernels {
     uint64_t (*hash)(const uint8_t *src, size_t src_size, uint64_t seed); /* XXH3-64 */
     void (*histogram)(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 
+    /* Adds the occurrences of codes below 64 to their counts. */
+    void (*count_codes)(const uint8_t *codes, size_t n, uint32_t count[64]);
+
     /* RAW planes of fields of 1 to 6 bits. unpack may start at any multiple of 8 values. */
     void (*unpack)(const uint8_t *src, unsigned bits, uint8_t *values, size_t n);
     void (*pack)(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n); /* unused bits become 0 */
@@ -25,6 +28,11 @@ struct zipfs_kernels {
     /* The next n values of a stream whose patterns are a byte: n is a multiple of 256 but in the last call, which ends
      * with a complete group. False when coded bytes or escapes ran out; the stream is of no use then. */
     bool (*rans_decode)(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
+    /* The numbers of escapes that a list of nibbles holds, for at most `most` of them: SIZE_MAX when there are more, when
+     * one is above 74, or when the list ends within one. `numbers` has room for most + 64. */
+    size_t (*rans_numbers)(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
+    /* dst[i] = table[numbers[i]]; numbers are below 64. dst has room for n + 64 bytes. */
+    void (*rans_patterns)(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst);
     /* All n codes of a stream, in reverse. */
     void (*rans_encode)(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n);
 
@@ -54,11 +62,17 @@ uint64_t zipfs_hash_avx2(const uint8_t *src, size_t src_size, uint64_t seed);
 uint64_t zipfs_hash_avx512(const uint8_t *src, size_t src_size, uint64_t seed);
 bool zipfs_rans_decode_scalar(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
 void zipfs_rans_encode_scalar(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n);
+size_t zipfs_rans_numbers_scalar(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
+void zipfs_rans_patterns_scalar(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst);
+void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, uint32_t count[64]);
 void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]);
+void zipfs_count_codes_avx512(const uint8_t *codes, size_t n, uint32_t count[64]);
 void zipfs_histogram_avx2(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 bool zipfs_rans_decode_avx2(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
 void zipfs_rans_encode_avx2(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);
 bool zipfs_rans_decode_avx512(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
+size_t zipfs_rans_numbers_avx512(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
+void zipfs_rans_patterns_avx512(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst);
 void zipfs_rans_encode_avx512(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n);
 bool zipfs_joint_merge_bf16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
                                    size_t n);

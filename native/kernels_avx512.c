@@ -1,10 +1,42 @@
 /* Kernels for AVX-512 with F, BW, VL, VBMI and VBMI2: fields and elements, packed bits. rANS is in rans_avx512.c, XXH3
  * in hash_avx512.c. */
+#ifndef __clang__
+#pragma GCC optimize("O3") /* keeps the counts of a pass in registers */
+#endif
+
 #include "kernels.h"
 
 #ifdef __x86_64__
 #include "avx512.h"
 #include "common.h"
+
+/* ---- counting ---- */
+
+/* Compares with each code, 16 at a time, and counts in bytes: counting in memory takes three times as long, since equal
+ * neighbours wait for each other. At most 255 vectors. */
+TARGET static void count_few(const uint8_t *codes, size_t n, uint32_t count[64]) {
+    enum { AT_ONCE = 16 };
+    for (unsigned c = 0; c < 64; c += AT_ONCE) {
+        __m512i counts[AT_ONCE];
+        for (unsigned k = 0; k < AT_ONCE; k++)
+            counts[k] = _mm512_setzero_si512();
+        for (size_t i = 0; i < n; i += GROUP) {
+            __m512i x = _mm512_mask_loadu_epi8(bytes(255), first(n - i), codes + i);
+            for (unsigned k = 0; k < AT_ONCE; k++)
+                counts[k] = _mm512_mask_sub_epi8(counts[k], _mm512_cmpeq_epi8_mask(x, bytes(c + k)), counts[k],
+                                                 bytes(255));
+        }
+        for (unsigned k = 0; k < AT_ONCE; k++)
+            count[c + k] += (uint32_t)_mm512_reduce_add_epi64(_mm512_sad_epu8(counts[k], _mm512_setzero_si512()));
+    }
+}
+
+void zipfs_count_codes_avx512(const uint8_t *codes, size_t n, uint32_t count[64]) {
+    enum { MOST = 255 * GROUP };
+    for (; n > MOST; n -= MOST, codes += MOST)
+        count_few(codes, MOST, count);
+    count_few(codes, n, count);
+}
 
 /* ---- packed bits: `bits` is a constant wherever it matters, so that the tables below are too ---- */
 
@@ -356,9 +388,12 @@ const struct zipfs_kernels zipfs_kernels_avx512 = {
     .name = "avx512",
     .hash = zipfs_hash_avx512,
     .histogram = zipfs_histogram_avx2,
+    .count_codes = zipfs_count_codes_avx512,
     .unpack = unpack,
     .pack = pack,
     .rans_decode = zipfs_rans_decode_avx512,
+    .rans_numbers = zipfs_rans_numbers_avx512,
+    .rans_patterns = zipfs_rans_patterns_avx512,
     .rans_encode = zipfs_rans_encode_avx512,
     .merge = {NULL, merge_bf16, merge_f16, merge_f32, merge_f64, merge_e4m3, merge_e5m2, merge_i16, merge_i32,
               merge_i64},

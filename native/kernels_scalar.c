@@ -24,6 +24,13 @@ void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[
         count_ret[v] = count[0][v] + count[1][v] + count[2][v] + count[3][v];
 }
 
+void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, uint32_t count[64]) {
+    uint32_t all[256];
+    zipfs_histogram_scalar(codes, n, all);
+    for (unsigned c = 0; c < 64; c++)
+        count[c] += all[c];
+}
+
 /* ---- packed bits ---- */
 
 static void unpack(const uint8_t *src, unsigned bits, uint8_t *values, size_t n) {
@@ -140,6 +147,26 @@ bool zipfs_rans_decode_scalar(struct zipfs_rans_decoder *decoder, uint8_t *value
             values[i + k] = (uint8_t)patterns[k];
     }
     return true;
+}
+
+/* Without branches on what a nibble is, since nobody can predict that. */
+size_t zipfs_rans_numbers_scalar(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most) {
+    size_t num = 0;
+    unsigned base = 0;
+    for (size_t i = 0; i < num_nibbles; i++) {
+        unsigned nibble = nibbles[i / 2] >> 4 * (i % 2) & 15, more = nibble == ZIPFS_RANS_MORE;
+        numbers[num] = (uint8_t)(base + nibble);
+        num += !more;
+        base = (base + ZIPFS_RANS_MORE) * more;
+        if (ZIPFS_UNLIKELY(base > 60 || num > most))
+            return SIZE_MAX;
+    }
+    return base ? SIZE_MAX : num;
+}
+
+void zipfs_rans_patterns_scalar(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst) {
+    for (size_t i = 0; i < n; i++)
+        dst[i] = table[numbers[i]];
 }
 
 void zipfs_rans_encode_scalar(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
@@ -341,9 +368,12 @@ const struct zipfs_kernels zipfs_kernels_scalar = {
     .name = "scalar",
     .hash = zipfs_hash_scalar,
     .histogram = zipfs_histogram_scalar,
+    .count_codes = zipfs_count_codes_scalar,
     .unpack = unpack,
     .pack = pack,
     .rans_decode = zipfs_rans_decode_scalar,
+    .rans_numbers = zipfs_rans_numbers_scalar,
+    .rans_patterns = zipfs_rans_patterns_scalar,
     .rans_encode = zipfs_rans_encode_scalar,
     .joint_merge = {[ZIPFS_BF16_JOINT] = joint_merge_bf16, joint_merge_f16, joint_merge_f32, joint_merge_e4m3,
                     joint_merge_e5m2},

@@ -42,7 +42,8 @@ enum zipfs_status zipfs_plane_open(struct zipfs_codec *codec, struct zipfs_plane
     case ZIPFS_RAW: return open_raw(plane, src, src_size, n);
     case ZIPFS_CONST: return open_const(plane, src, src_size, n);
     case ZIPFS_RANS:
-        return zipfs_rans_open(src, src_size, codec->payload_end, n, stored->bits, stored->shift, room, &plane->rans);
+        return zipfs_rans_open(src, src_size, codec->payload_end, n, stored->bits, stored->shift, codec->kernels, room,
+                               &plane->rans);
     case ZIPFS_ZSTD:
         return stored->bits == 8 ? zstd_frame_decompress(codec->dctx, src, src_size, contents, n) : ZIPFS_BAD_ZSTD;
     default: return ZIPFS_UNKNOWN_CODING;
@@ -285,25 +286,20 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
 }
 
 enum {
-    COUNT_BLOCK = 4096, /* codes of long planes are counted in every fourth block: a quarter of the time, and less than
-                         * 0.01 % of the size lost */
-    COUNT_MIN = 8 * COUNT_BLOCK,
+    COUNT_BLOCK = 4096,
+    COUNT_SAMPLE = 32768, /* codes: a sample of this size loses less than 0.01 % of BF16, and saves three quarters of
+                           * the time for counting */
 };
 
+/* Counts codes in blocks from all over a long plane. */
 static void count_codes(const struct zipfs_kernels *kernels, const uint8_t *codes, size_t n,
                         struct zipfs_rans_counts *counts_ret) {
-    *counts_ret = (struct zipfs_rans_counts){.num_codes = 64, .n = n};
-    if (n < COUNT_MIN) {
-        kernels->histogram(codes, n, counts_ret->count);
-        return;
-    }
-    counts_ret->n = 0;
-    for (size_t i = 0; i + COUNT_BLOCK <= n; i += 4 * COUNT_BLOCK) {
-        uint32_t count[256];
-        kernels->histogram(codes + i, COUNT_BLOCK, count);
-        for (unsigned c = 0; c < 64; c++)
-            counts_ret->count[c] += count[c];
-        counts_ret->n += COUNT_BLOCK;
+    size_t every = zipfs_max(n / COUNT_SAMPLE, 1);
+    *counts_ret = (struct zipfs_rans_counts){.num_codes = 64};
+    for (size_t i = 0; i < n; i += every * COUNT_BLOCK) {
+        size_t count = zipfs_min(n - i, COUNT_BLOCK);
+        kernels->count_codes(codes + i, count, counts_ret->count);
+        counts_ret->n += count;
     }
 }
 

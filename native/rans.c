@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common.h"
+#include "kernels.h"
 
 /* ---- decoding ---- */
 
@@ -74,61 +75,64 @@ static enum zipfs_status parse_table(const struct parts *p, bool has_escape, uns
     return bad ? ZIPFS_BAD_RANS : ZIPFS_OK;
 }
 
-static unsigned nibble_at(const struct parts *p, size_t i) {
-    return p->nibbles[i / 2] >> 4 * (i % 2) & 15;
-}
-
-/* Turns numbers, near and far values into patterns. Without branches on what a nibble is, but for far values. */
-static bool resolve_numbers(const struct parts *p, unsigned bits, unsigned shift, const uint16_t pattern[128],
-                            uint8_t *low, uint8_t *high) {
+/* Puts the far values in their places, which are those of the number num_near. */
+static bool resolve_far(const struct parts *p, const uint8_t *numbers, size_t num, unsigned bits, unsigned shift,
+                        uint8_t *low, uint8_t *high) {
     bool bad = false;
-    size_t escape = 0, num_far = 0;
-    unsigned base = 0;
-    for (size_t i = 0; i < p->num_nibbles; i++) {
-        unsigned nibble = nibble_at(p, i), more = nibble == ZIPFS_RANS_MORE, number = base + nibble,
-                 x = pattern[number];
-        bad |= number > p->num_near + 15u * more;
-        if (ZIPFS_UNLIKELY(number == p->num_near && !more)) {
-            if (num_far == p->num_far)
-                return false;
-            x = load_value(p->far, num_far++, bits, &bad) << shift;
-        }
-        high[escape] = (uint8_t)(x >> 8);
-        low[escape] = (uint8_t)x; /* after `high`, which is the same place where patterns are a byte */
-        escape += !more;
-        base = bad ? 0 : (base + 15) * more;
+    size_t num_far = 0;
+    const uint8_t *end = numbers + num, *at = numbers;
+    for (; (at = memchr(at, (int)p->num_near, (size_t)(end - at))); at++, num_far++) {
+        if (num_far == p->num_far)
+            return false;
+        unsigned pattern = load_value(p->far, num_far, bits, &bad) << shift;
+        high[at - numbers] = (uint8_t)(pattern >> 8);
+        low[at - numbers] = (uint8_t)pattern; /* after `high`, which is the same place where patterns are a byte */
     }
-    return !bad && !base && num_far == p->num_far;
+    return !bad && num_far == p->num_far;
 }
 
+/* Turns nibbles, near and far values into patterns. */
 static enum zipfs_status resolve_escapes(const struct parts *p, size_t n, unsigned bits, unsigned shift,
-                                         uint8_t **room, struct zipfs_rans_decoder *decoder) {
-    size_t num_escapes = 0;
-    for (size_t i = 0; i < p->num_nibbles; i++)
-        num_escapes += nibble_at(p, i) != ZIPFS_RANS_MORE;
-    if (num_escapes > n)
+                                         const struct zipfs_kernels *kernels, uint8_t **room,
+                                         struct zipfs_rans_decoder *decoder) {
+    size_t most = zipfs_min(n, p->num_nibbles), part = most + ZIPFS_RANS_MAX_LANES;
+    bool wide = zipfs_rans_is_wide(bits, shift);
+    uint8_t *low = *room, *high = wide ? low + part : low, *numbers = high + part;
+    uint8_t near_low[64] = {0}, near_high[64] = {0};
+    for (size_t i = 0; i < p->num_near; i++) {
+        unsigned pattern = (unsigned)decoder->table.near[i] << shift;
+        near_low[i] = (uint8_t)pattern;
+        near_high[i] = (uint8_t)(pattern >> 8);
+    }
+    size_t num = kernels->rans_numbers(p->nibbles, p->num_nibbles, numbers, most);
+    if (num == SIZE_MAX)
         return ZIPFS_BAD_RANS;
-    uint8_t *low = *room, *high = low + (zipfs_rans_is_wide(bits, shift) ? num_escapes + ZIPFS_RANS_MAX_LANES : 0);
-    uint16_t pattern[128] = {0}; /* numbers stay below 60 + 15 + 15 */
-    for (size_t i = 0; i < p->num_near; i++)
-        pattern[i] = (uint16_t)(decoder->table.near[i] << shift);
-    if (!resolve_numbers(p, bits, shift, pattern, low, high))
+    bool bad = false;
+    for (size_t i = 0; i < num; i++)
+        bad |= numbers[i] > p->num_near;
+    if (bad)
+        return ZIPFS_BAD_RANS;
+    kernels->rans_patterns(numbers, num, near_low, low);
+    if (wide)
+        kernels->rans_patterns(numbers, num, near_high, high);
+    if (!resolve_far(p, numbers, num, bits, shift, low, high))
         return ZIPFS_BAD_RANS;
     if (p->num_nibbles % 2 && p->nibbles[p->num_nibbles / 2] >> 4)
         return ZIPFS_RESERVED_NOT_ZERO;
-    decoder->escapes = (struct zipfs_rans_escapes){low, high, low + num_escapes};
-    *room += zipfs_rans_room(num_escapes, bits, shift);
+    decoder->escapes = (struct zipfs_rans_escapes){low, high, low + num};
+    *room += wide ? 2 * part : part;
     return ZIPFS_OK;
 }
 
 enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, const uint8_t *readable_end, size_t n,
-                                  unsigned bits, unsigned shift, uint8_t **room, struct zipfs_rans_decoder *decoder) {
+                                  unsigned bits, unsigned shift, const struct zipfs_kernels *kernels, uint8_t **room,
+                                  struct zipfs_rans_decoder *decoder) {
     struct parts p;
     enum zipfs_status status = find_parts(src, src_size, n, bits, &p);
     if (!status)
         status = parse_table(&p, src[1], bits, shift, decoder);
     if (!status)
-        status = resolve_escapes(&p, n, bits, shift, room, decoder);
+        status = resolve_escapes(&p, n, bits, shift, kernels, room, decoder);
     if (status)
         return status;
     decoder->has_slots = false;
@@ -136,6 +140,7 @@ enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, const uin
     decoder->coded = p.coded;
     decoder->coded_end = p.coded + p.coded_size;
     decoder->readable_end = readable_end;
+    decoder->ahead_step = 0;
     memcpy(decoder->state, p.states, 2u * p.num_lanes);
     bool low = false;
     for (unsigned lane = 0; lane < p.num_lanes; lane++)

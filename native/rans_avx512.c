@@ -12,6 +12,10 @@
  * costs little. Escapes are dealt out like coded bytes, without asking whether there are any: with some in most groups
  * a branch would be mispredicted.
  */
+#ifndef __clang__
+#pragma GCC optimize("O3") /* keeps the states of all groups in registers */
+#endif
+
 #include "kernels.h"
 
 #ifdef __x86_64__
@@ -86,6 +90,10 @@ enum sink { SINK_VALUES, SINK_BF16, SINK_F16, SINK_F32, SINK_E4M3, SINK_E5M2 };
 
 STEP bool is_wide(enum sink sink) {
     return sink == SINK_BF16 || sink == SINK_F16 || sink == SINK_F32;
+}
+
+STEP unsigned num_planes(enum sink sink) {
+    return sink == SINK_VALUES ? 0 : sink == SINK_F32 ? 4 : sink == SINK_F16 ? 3 : 2;
 }
 
 /* 64 patterns where 64 bytes may be read from all streams: whether they are theirs is the caller's care. */
@@ -167,7 +175,12 @@ STEP size_t decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, co
     struct cursors at = {decoder->coded, decoder->escapes.low, decoder->escapes.high};
     const uint8_t *coded_end = decoder->coded_end, *readable_end = decoder->readable_end,
                   *escape_end = decoder->escapes.low_end;
+    const uint8_t *ahead = decoder->ahead;
     const size_t all = groups * GROUP;
+    /* Copied, since the compiler must take dst for an alias of what it does not know to be its own. */
+    const uint8_t *copies[4];
+    for (unsigned f = 0; f < num_planes(sink); f++)
+        copies[f] = planes[f];
     load_states(decoder->state, lanes, groups);
     while (i + all <= n && at.coded <= coded_end && (size_t)(readable_end - at.coded) >= all &&
            (!has_escape || at.escape_low <= escape_end)) {
@@ -175,11 +188,15 @@ STEP size_t decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, co
         for (unsigned g = 0; g < groups; g++) {
             __m512i low = _mm512_setzero_si512(), high = _mm512_setzero_si512();
             step(sink, &t, &lanes[g], &at, has_escape, &low, &high);
-            put(sink, low, high, planes, dst, i + GROUP * g);
+            put(sink, low, high, copies, dst, i + GROUP * g);
         }
+        const uint8_t *ahead_end = ahead + decoder->ahead_step;
+        for (; ahead < ahead_end; ahead += 64)
+            __builtin_prefetch(ahead, 0, 2);
         i += all;
     }
     store_states(decoder->state, lanes, groups);
+    decoder->ahead = ahead;
     decoder->coded = at.coded;
     decoder->escapes.low = at.escape_low;
     decoder->escapes.high = at.escape_high;
@@ -245,6 +262,39 @@ JOINT_MERGE(zipfs_joint_merge_f16_avx512, SINK_F16, ZIPFS_F16_JOINT, 2, 1, 3)
 JOINT_MERGE(zipfs_joint_merge_f32_avx512, SINK_F32, ZIPFS_F32_JOINT, 4, 6, 4)
 JOINT_MERGE(zipfs_joint_merge_e4m3_avx512, SINK_E4M3, ZIPFS_F8_E4M3_JOINT, 1, 2, 2)
 JOINT_MERGE(zipfs_joint_merge_e5m2_avx512, SINK_E5M2, ZIPFS_F8_E5M2_JOINT, 1, 1, 2)
+
+/* ---- escapes ---- */
+
+/* 64 nibbles at a time: each is added to 15 for every nibble of 15 right before it, of which there are four at most. */
+TARGET size_t zipfs_rans_numbers_avx512(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most) {
+    size_t num = 0;
+    uint64_t before = 0; /* which of the 64 nibbles before are 15 */
+    for (size_t i = 0; i < num_nibbles; i += GROUP) {
+        __mmask64 used = first(num_nibbles - i);
+        __m512i x = spread_bits(_mm512_maskz_loadu_epi8(first((num_nibbles - i + 1) / 2) & 0xffffffff, nibbles + i / 2), 4);
+        x = _mm512_and_si512(x, bytes(15));
+        uint64_t more = _mm512_mask_cmpeq_epi8_mask(used, x, bytes(ZIPFS_RANS_MORE)), run = ~UINT64_C(0);
+        for (unsigned k = 1; k <= 4; k++) {
+            run &= more << k | before >> (64 - k);
+            x = _mm512_mask_add_epi8(x, run, x, bytes(ZIPFS_RANS_MORE));
+        }
+        run &= more << 5 | before >> 59;
+        size_t count = (size_t)__builtin_popcountll(used & ~more);
+        if ((run & used) || count > most - num)
+            return SIZE_MAX;
+        store(numbers + num, _mm512_maskz_compress_epi8(used & ~more, x));
+        num += count;
+        before = more;
+    }
+    bool within = num_nibbles && before >> ((num_nibbles - 1) % 64) & 1;
+    return within ? SIZE_MAX : num;
+}
+
+TARGET void zipfs_rans_patterns_avx512(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst) {
+    const __m512i t = load(table);
+    for (size_t i = 0; i < n; i += GROUP)
+        store(dst + i, _mm512_permutexvar_epi8(_mm512_maskz_loadu_epi8(first(n - i), numbers + i), t));
+}
 
 /* ---- encoding ---- */
 

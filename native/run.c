@@ -61,6 +61,11 @@ static enum zipfs_status decode_bytes(struct zipfs_codec *codec, const struct pl
     return zipfs_plane_finish(plane);
 }
 
+/* Payload bytes that `size` decoded bytes of the chunk correspond to. */
+static size_t share_of_payload(const struct zipfs_codec *codec, size_t size) {
+    return size * codec->payload_size / codec->plain_size;
+}
+
 /* Until each kernel has its own. */
 static const struct zipfs_kernels *joint_of(const struct zipfs_kernels *kernels) {
     return kernels->joint_merge[ZIPFS_BF16_JOINT] ? kernels : &zipfs_kernels_scalar;
@@ -85,12 +90,28 @@ static enum zipfs_status decode_tile(struct zipfs_codec *codec, const struct pla
     return ZIPFS_OK;
 }
 
+/* Elements to decode at a time: a tile, so that what is decoded is still in the cache when it is merged; more where all
+ * other planes are read in place. */
+static size_t elements_at_once(const struct zipfs_codec *codec, const struct plan *plan) {
+    bool in_place = plan->info->is_joint;
+    for (unsigned f = 1; f < plan->info->num_fields; f++)
+        in_place &= codec->planes[f].coding == ZIPFS_RAW;
+    return in_place ? 4 * ZIPFS_TILE : ZIPFS_TILE;
+}
+
 static enum zipfs_status decode_elements(struct zipfs_codec *codec, const struct plan *plan) {
     if (plan->layout == ZIPFS_BYTES)
         return decode_bytes(codec, plan);
     enum zipfs_status status = ZIPFS_OK;
-    for (size_t i = 0; i < plan->n && !status; i += ZIPFS_TILE)
-        status = decode_tile(codec, plan, i, zipfs_min(plan->n - i, ZIPFS_TILE));
+    size_t step = elements_at_once(codec, plan), width = plan->info->width;
+    if (plan->info->is_joint) {
+        struct zipfs_rans_decoder *rans = &codec->planes[0].rans;
+        rans->ahead = codec->ahead;
+        rans->ahead_step = share_of_payload(codec, rans->num_lanes * width);
+        codec->ahead += share_of_payload(codec, plan->n * width);
+    }
+    for (size_t i = 0; i < plan->n && !status; i += step)
+        status = decode_tile(codec, plan, i, zipfs_min(plan->n - i, step));
     for (unsigned f = 0; f < plan->info->num_fields && !status; f++)
         status = zipfs_plane_finish(&codec->planes[f]);
     return status;
