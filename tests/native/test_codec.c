@@ -9,13 +9,13 @@
 #include "cpu.h"
 #include "guarded.h"
 
-enum { CHUNK_LOG2 = 16, CHUNK = 1 << CHUNK_LOG2 };
+enum { CHUNK_LOG2 = 16, CHUNK = 1 << CHUNK_LOG2, NUM_PLAIN_LAYOUTS = ZIPFS_BF16_JOINT /* those of segments */ };
 
 static uint64_t seed;
 static struct zipfs_codec *codec;
 static const struct zipfs_kernels *usable[ZIPFS_MAX_KERNELS];
 static size_t num_usable;
-static struct guarded src_memory, dst_memory, payload_memory;
+static struct guarded src_memory, dst_memory, payload_memory, joint_memory[4];
 
 /* ---- data ---- */
 
@@ -114,7 +114,7 @@ static void test_layouts_phases_lengths(void) {
                                      255, 257, 1023, 1024, 1025, 4099, 8192, 20001, CHUNK - 1, CHUNK};
     static uint8_t plain[CHUNK];
     uint64_t state = seed;
-    for (uint32_t layout = 0; layout < ZIPFS_NUM_LAYOUTS; layout++)
+    for (uint32_t layout = 0; layout < NUM_PLAIN_LAYOUTS; layout++)
         for (uint32_t phase = 0; phase < zipfs_layout_info(layout)->width; phase++)
             for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
                 size_t size = lengths[i];
@@ -130,11 +130,11 @@ static void test_all_data_and_levels(void) {
     static uint8_t plain[CHUNK];
     uint64_t state = seed + 1;
     for (int data = 0; data < NUM_DATA; data++)
-        for (uint32_t layout = 0; layout <= ZIPFS_NUM_LAYOUTS; layout++)
+        for (uint32_t layout = 0; layout <= NUM_PLAIN_LAYOUTS; layout++)
             for (int level = ZIPFS_LEVEL_FAST; level <= ZIPFS_LEVEL_MAX; level++) {
                 size_t size = level == ZIPFS_LEVEL_MAX ? CHUNK / 4 : CHUNK - random_below(&state, 10);
-                uint32_t known = layout < ZIPFS_NUM_LAYOUTS ? layout : (uint32_t)ZIPFS_GUESS;
-                fill(plain, size, (enum data)data, layout % ZIPFS_NUM_LAYOUTS, &state);
+                uint32_t known = layout < NUM_PLAIN_LAYOUTS ? layout : (uint32_t)ZIPFS_GUESS;
+                fill(plain, size, (enum data)data, layout % NUM_PLAIN_LAYOUTS, &state);
                 struct zipfs_segment segment = {0, size, known};
                 size_t stored = round_trip(plain, size, 0, (enum zipfs_level)level, &segment, 1);
                 if (data == ZEROS)
@@ -155,7 +155,7 @@ static void test_many_segments(void) {
         for (uint64_t at = 0; at < 3 * CHUNK && count < 4000; count++) {
             uint64_t gap = random_below(&state, 3) ? 0 : random_below(&state, mean);
             segments[count] = (struct zipfs_segment){at + gap, random_below(&state, 2 * mean),
-                                                     (uint32_t)random_below(&state, ZIPFS_NUM_LAYOUTS)};
+                                                     (uint32_t)random_below(&state, NUM_PLAIN_LAYOUTS)};
             at = segments[count].offset + segments[count].size;
         }
         fill(plain, CHUNK, MIXED, ZIPFS_F32, &state);
@@ -175,6 +175,7 @@ static void test_arguments(void) {
     struct zipfs_entry entry;
     struct zipfs_codec *none;
     struct zipfs_segment overlap[] = {{0, 100, ZIPFS_BF16}, {50, 100, ZIPFS_BF16}}, unknown = {0, 100, 77};
+    struct zipfs_segment joint = {0, 100, ZIPFS_BF16_JOINT};
     struct zipfs_segment beyond = {UINT64_MAX - 5, 100, ZIPFS_BF16}, huge = {10, UINT64_MAX - 5, ZIPFS_BF16};
     CHECK_EQUAL(zipfs_codec_create(15, &none), ZIPFS_BAD_ARGUMENT);
     CHECK_EQUAL(zipfs_codec_create(23, &none), ZIPFS_BAD_ARGUMENT);
@@ -190,6 +191,8 @@ static void test_arguments(void) {
     CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, overlap, 2, dst, 400, &entry),
                 ZIPFS_BAD_ARGUMENT);
     CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &unknown, 1, dst, 400, &entry),
+                ZIPFS_BAD_ARGUMENT);
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &joint, 1, dst, 400, &entry),
                 ZIPFS_BAD_ARGUMENT);
     CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &beyond, 1, dst, 400, &entry), ZIPFS_OK);
     CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, 400, &huge, 1, dst, 400, &entry),
@@ -253,7 +256,7 @@ static void test_loops(void) {
                 usable[k]->unpack(packed[0], bits, out[1], n);
                 CHECK(!memcmp(out[1], values, n) && out[1][n] == 0x5a);
             }
-            for (uint32_t layout = 1; layout < ZIPFS_NUM_LAYOUTS; layout++) {
+            for (uint32_t layout = 1; layout < NUM_PLAIN_LAYOUTS; layout++) {
                 const struct zipfs_layout_info *info = zipfs_layout_info(layout);
                 uint8_t *fields[2][ZIPFS_MAX_FIELDS];
                 fill(out[0], n * info->width, NOISE, layout, &state);
@@ -273,7 +276,7 @@ static void test_loops(void) {
 /* Fields as docs/format.md section 4.1 cuts them, worked out bit by bit. */
 static void test_fields(void) {
     uint64_t state = seed + 4;
-    for (uint32_t layout = 1; layout < ZIPFS_NUM_LAYOUTS; layout++) {
+    for (uint32_t layout = 1; layout < NUM_PLAIN_LAYOUTS; layout++) {
         const struct zipfs_layout_info *info = zipfs_layout_info(layout);
         uint8_t planes[ZIPFS_MAX_FIELDS][1], *fields[ZIPFS_MAX_FIELDS];
         for (unsigned f = 0; f < info->num_fields; f++)
@@ -291,6 +294,52 @@ static void test_fields(void) {
         }
     }
     CHECK(zipfs_layout_rotate(zipfs_layout_info(ZIPFS_BF16), 0xbf80) == 0x7f80); /* -1.0: exponent 7f, then the sign */
+    CHECK(zipfs_layout_rotate(zipfs_layout_info(ZIPFS_BF16_JOINT), 0xb830) == (0x70 << 8 | 1 << 6 | 1 << 5 | 0x10));
+}
+
+/* What joint_split makes of n elements at src, element by element from the fields of section 4.1. */
+static void check_joint_split(const struct zipfs_kernels *kernels, uint32_t layout, const uint8_t *src, size_t n,
+                              const uint8_t row[256]) {
+    static uint8_t expected[ZIPFS_MAX_FIELDS][1000], seconds[1000];
+    const struct zipfs_layout_info *info = zipfs_layout_info(layout);
+    uint8_t *planes[ZIPFS_MAX_FIELDS], *codes = guarded_at(&payload_memory, n, true);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t x = 0;
+        memcpy(&x, src + i * info->width, info->width);
+        uint64_t y = zipfs_layout_rotate(info, x);
+        unsigned position = 8u * info->width - info->bits[0], first = (unsigned)(y >> position);
+        CHECK_EQUAL(zipfs_joint_value(info, src + i * info->width), first);
+        expected[0][i] = (uint8_t)(row[first >> 2] < 16 ? 4 * row[first >> 2] + (first & 3) : 64);
+        for (unsigned f = 1; f < info->num_fields; f++) {
+            position -= info->bits[f];
+            expected[f][i] = (uint8_t)(y >> position & ((1u << info->bits[f]) - 1));
+        }
+    }
+    memcpy(seconds, expected[1], n);
+    zipfs_kernels_scalar.pack(seconds, info->bits[1], expected[1], n);
+    for (unsigned f = 1; f < info->num_fields; f++)
+        planes[f] = guarded_at(&joint_memory[f], n, true);
+    kernels->joint_split[layout](src, row, codes, planes, n);
+    CHECK(!memcmp(codes, expected[0], n));
+    CHECK(!memcmp(planes[1], expected[1], (n * info->bits[1] + 7) / 8));
+    for (unsigned f = 2; f < info->num_fields; f++)
+        CHECK(!memcmp(planes[f], expected[f], n));
+}
+
+static void test_joint_split(void) {
+    uint64_t state = seed + 7;
+    uint8_t row[256];
+    for (size_t k = 0; k < num_usable; k++)
+        for (size_t n = 1; n < 300; n++)
+            for (uint32_t layout = NUM_PLAIN_LAYOUTS; layout < ZIPFS_NUM_LAYOUTS; layout++) {
+                size_t size = n * zipfs_layout_info(layout)->width;
+                uint8_t *src = guarded_at(&src_memory, size, true);
+                fill(src, size, NOISE, layout, &state);
+                for (unsigned e = 0; e < 256; e++)
+                    row[e] = random_below(&state, 3) ? (uint8_t)random_below(&state, 16) : 255;
+                if (usable[k]->joint_split[layout])
+                    check_joint_split(usable[k], layout, src, n, row);
+            }
 }
 
 /* Coded size against the entropy of a skewed plane: the tables must be near what 8-bit probabilities allow. */
@@ -341,7 +390,10 @@ int main(void) {
     guarded_make(&src_memory, CHUNK);
     guarded_make(&dst_memory, CHUNK);
     guarded_make(&payload_memory, CHUNK);
+    for (unsigned f = 1; f < 4; f++)
+        guarded_make(&joint_memory[f], 300);
     test_fields();
+    test_joint_split();
     test_histogram();
     test_packed_at_edges();
     test_loops();
@@ -354,6 +406,8 @@ int main(void) {
     guarded_free(&src_memory);
     guarded_free(&dst_memory);
     guarded_free(&payload_memory);
+    for (unsigned f = 1; f < 4; f++)
+        guarded_free(&joint_memory[f]);
     zipfs_codec_free(codec);
     return 0;
 }
