@@ -11,6 +11,7 @@ from models import DTYPES, FLOATS, safetensors_bytes, tensor, weights
 
 import zipfs
 from zipfs.cli import main
+from zipfs.estimate import estimate
 from zipfs.importers.znn import Chain
 from zipfs.info import file_info
 from zipfs.pipeline import PipelinePool
@@ -185,6 +186,14 @@ def test_deltas_need_their_base(tmp_path, rng, capsys):
         main(["compress", str(tmp_path / "plain"), str(tmp_path / "p.zipfs"), "--base", str(tmp_path / "y.bin")]) == 0
     )
     assert "y.bin: is the base of no delta that was found" in capsys.readouterr().err
+
+
+def test_estimate(tmp_path, rng):
+    plain = weights(rng, "BF16", 500_000)
+    container = imported(tmp_path, znn(plain))
+    facts, failures = estimate(str(tmp_path / "w.bin.znn"))
+    assert (facts["plain_size"], failures) == (len(plain), [])
+    assert facts["stored_size"] == pytest.approx(container.stat().st_size, rel=0.01)
 
 
 def test_explicit_name(tmp_path, rng):

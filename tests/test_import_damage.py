@@ -13,6 +13,7 @@ from models import safetensors_bytes, tensor, weights
 import zipfs
 from zipfs.errors import ImportedFileError, UsageError
 from zipfs.importers import Importer
+from zipfs.importers.znn import Chain
 from zipfs.importers.znn_frame import MAGIC
 from zipfs.importers.znn_safetensors import MARKER
 from zipfs.source import Source
@@ -134,6 +135,18 @@ def test_a_long_piece_cannot_be_coded(tmp_path, rng):
     assert "has a wrong table entry" in outcome(tmp_path / "w.znn", bytes(data))
 
 
+def test_a_piece_stays_within_its_group(tmp_path):
+    """Even where no other piece is read whose place would tell."""
+    data = bytearray(znn(bytes(4 * (256 << 10))))
+    end = 32 + 2 * 4
+    assert data[end : end + 8] == struct.pack("<Q", 1), "a run of zeros takes a byte"
+    data[end : end + 8] = struct.pack("<Q", 5)
+    path = tmp_path / "w.znn"
+    path.write_bytes(data)
+    with Source(str(path)) as source, pytest.raises(ImportedFileError, match="wrong table entry for chunk 0"):
+        Chain(source, "w").pread(10, 0)
+
+
 def test_a_crafted_frame_costs_little(tmp_path):
     """A table for 2^50 bytes that is not there, and one that is: all pieces one byte, as of a file of zeros."""
     header = b"ZN\0\5\4\x0a\1\0\1" + bytes(5) + b"\x12\6" + struct.pack("<QQ", 1 << 50, 32)
@@ -178,12 +191,16 @@ def test_marker_that_lies(tmp_path, samples, change):
     assert type(text) is str
 
 
-def test_frame_that_does_not_fill_its_tensor(tmp_path, rng):
-    frame = bytearray(znn(weights(rng, "BF16", 700)))
-    plain = {"a": ("U8", [len(frame)], bytes(frame))}
+def test_frame_that_does_not_fill_its_tensor(tmp_path, rng, samples):
+    """Bytes behind it, or a frame of bytes, which has no shape."""
+    with Source(str(tmp_path / "tensors")) as source:
+        (segment,) = [segment for segment in source.segments() if segment.name == "a"]
+    frame = samples["tensors"][segment.offset : segment.offset + segment.size]
     marker = {MARKER: json.dumps({"a": {"dtype": "bfloat16", "shape": "[700]"}})}
-    text = outcome(tmp_path / "w.znn.safetensors", safetensors_bytes(plain, marker))
-    assert "has a frame that does not fill the tensor 'a'" in text
+    for data, fits in ((frame, True), (frame + b"x", False), (znn(weights(rng, "BF16", 700)), False)):
+        path = tmp_path / "w.znn.safetensors"
+        text = outcome(path, safetensors_bytes({"a": ("U8", [len(data)], data)}, marker))
+        assert type(text) is bytes if fits else "has a frame that does not fill the tensor 'a'" in text
 
 
 def test_noise(tmp_path, rng):

@@ -7,6 +7,8 @@ from zipfs import _native
 from zipfs.compressor import must_wrap
 from zipfs.errors import ZipfsError, naming
 from zipfs.folder import regular_files
+from zipfs.importers import Importer
+from zipfs.importers.imported import Imported
 from zipfs.index import index_size
 from zipfs.info import ratio, total
 from zipfs.names import HEADER_SIZE
@@ -39,11 +41,13 @@ def estimate(path: str, level: str = "default") -> tuple[dict[str, Any], list[Ex
 
 
 def _estimate_file(source: Source, codec: _native.Codec, level: int) -> dict[str, Any]:
-    plain_sample, stored_sample = sample(source, codec, level)
-    size = source.size
+    imported = _import(source)
+    plain_sample, stored_sample = sample(imported or source, codec, level)
+    size = (imported or source).size
     num_chunks = -(-size >> CHUNK_LOG2)
     stored = size * stored_sample // max(plain_sample, 1) + HEADER_SIZE + index_size(num_chunks)
-    if stored > largest_worthwhile(size) and not must_wrap(os.path.basename(source.path), source.fd):
+    is_wrapped = imported is not None or must_wrap(os.path.basename(source.path), source.fd)
+    if stored > largest_worthwhile(size) and not is_wrapped:
         stored = size
     return {
         "path": source.path,
@@ -52,3 +56,11 @@ def _estimate_file(source: Source, codec: _native.Codec, level: int) -> dict[str
         "ratio": ratio(size, stored),
         "sample_size": plain_sample,
     }
+
+
+def _import(source: Source) -> Imported | None:
+    """What compress would make of the file (a delta's base is not known here)."""
+    try:
+        return Importer().open(source, alone=True)
+    except ZipfsError:
+        return None
