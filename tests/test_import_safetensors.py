@@ -10,7 +10,7 @@ from models import DTYPES, all_dtypes, safetensors_bytes, tensor, write_safetens
 
 import zipfs
 from zipfs.errors import FailuresError
-from zipfs.importers.znn_safetensors import Rebuilt, read_header
+from zipfs.importers.znn_safetensors import Rebuilt
 from zipfs.info import file_info
 from zipfs.source import Source
 
@@ -94,7 +94,7 @@ def test_any_range(tmp_path, rng):
     znn_safetensors(plain, path)
     data = plain.read_bytes()
     with Source(str(path)) as source:
-        rebuilt = Rebuilt(source, "model.safetensors", read_header(source))
+        rebuilt = Rebuilt(source, "model.safetensors")
         for _ in range(300):
             start = int(rng.integers(0, min(len(data), int(rng.choice([3000, 60_000, len(data)])))))
             size = int(rng.integers(1, rng.choice([5, 3000, 400_000])))
@@ -168,13 +168,20 @@ def test_maps_keep_what_is_not_imported(tmp_path, rng):
     (source / "b.bin.znn").write_bytes(b"no file of ZipNN")
     text = '{"weight_map": {"a.bin.znn": "\\u0061.bin.znn", "w": "b.bin.znn", "v": "c.bin.znn", "u": "x/a.bin.znn"},\n "n": 1}'
     (source / "w.index.json").write_text(text)
-    for name, other in (("list", "[1]"), ("bad", '{"weight_map": {"w": ["a.bin.znn"]}'), ("map", '{"weight_map": 3}')):
+    others = {
+        "list": "[1]",
+        "bad": '{"weight_map": {"w": ["a.bin.znn"]}',
+        "map": '{"weight_map": 3}',
+        "deep": "[" * 100_000,
+        "brackets": '{"weight_map": {"w": "a.bin.znn"}, "b": [' + "[]," * 500_000 + "[]]}",
+    }
+    for name, other in others.items():
         (source / f"{name}.index.json").write_text(other)
     zipfs.compress(source, tmp_path / "stored")
     zipfs.decompress(tmp_path / "stored", tmp_path / "back")
     expected = text.replace("\\u0061.bin.znn", "a.bin").replace('"a.bin.znn":', '"a.bin":')
     assert (tmp_path / "back" / "w.index.json").read_text() == expected
-    for name in ("list", "bad", "map"):
+    for name in others:
         assert (tmp_path / "back" / f"{name}.index.json").read_bytes() == (source / f"{name}.index.json").read_bytes()
 
 

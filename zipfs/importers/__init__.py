@@ -89,9 +89,7 @@ class Importer:
     def _open_safetensors(self, source: Source, plain: str) -> Imported:
         from zipfs.importers import znn_safetensors
 
-        header = znn_safetensors.read_header(source)
-        assert header is not None, "a plain name is only given to what was recognised"
-        rebuilt = znn_safetensors.Rebuilt(source, plain, header)
+        rebuilt = znn_safetensors.Rebuilt(source, plain)
         if rebuilt.turned:
             self.notes.append(
                 f"{show(source.path)}: ZipNN stored tensors with their bits turned; turned back:"

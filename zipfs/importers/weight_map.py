@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import Callable
 
+from zipfs.layout import MAX_BRACKETS
+
 SUFFIX = ".index.json"
-MAX_SIZE = 64 << 20
+MAX_SIZE = 32 << 20
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -15,6 +17,8 @@ def rewrite(text: bytes, plain_name: Callable[[str], str | None]) -> bytes | Non
 
     plain_name: of a file beside the map, or None when it keeps its name. All but the names stays as it is.
     """
+    if text.count(b"[") + text.count(b"{") > MAX_BRACKETS:
+        return None
     try:
         text_map = text.decode()
         files = set(json.loads(text_map)["weight_map"].values())

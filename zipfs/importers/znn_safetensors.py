@@ -15,7 +15,7 @@ from zipfs.errors import ImportedFileError
 from zipfs.importers.imported import Imported, damaged, read_exactly
 from zipfs.importers.znn_frame import HEADER_SIZE, Frame, read_frame
 from zipfs.importers.znn_planes import merge, read_plain
-from zipfs.layout import DTYPES, MAX_HEADER, Segment, parse_safetensors
+from zipfs.layout import DTYPES, MAX_BRACKETS, MAX_HEADER, Segment, parse_safetensors
 from zipfs.source import Source
 
 MARKER = "znn_compressed_vectors"
@@ -52,8 +52,11 @@ class _Part(NamedTuple):
 class Rebuilt(Imported):
     """The plain file of a `.znn.safetensors` file. turned: names of the tensors that ZipNN left turned."""
 
-    def __init__(self, source: Source, name: str, header: bytes):
+    def __init__(self, source: Source, name: str):
         self.turned: list[str] = []
+        header = read_header(source)
+        if header is None:
+            raise damaged(source, 0, "has no header of ZipNN")
         tensors, metadata = _parse(source, header)
         tensors.sort(key=lambda tensor: (-_RANK[tensor[0].dtype], tensor[0].name.encode()))
         self._header = _write_header([segment for segment, _ in tensors], metadata)
@@ -100,6 +103,8 @@ def read_header(source: Source) -> bytes | None:
     if not 2 <= size <= min(MAX_HEADER, source.size - 8):
         return None
     header = source.pread(size, 8)
+    if header.count(b"[") + header.count(b"{") > MAX_BRACKETS:
+        return None
     try:
         tree = json.loads(header)
         is_marked = MARKER in tree.get("__metadata__", {})
