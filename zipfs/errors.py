@@ -68,7 +68,7 @@ class FormatError(ZipfsError, _native.FormatError):
 
 
 class CorruptError(FormatError):
-    """Chunks of a container are damaged.
+    """Chunks of a container are damaged, or what they copy is (BAD_TARGET).
 
     chunk, last_chunk: the first and the last of these neighbours; start, end: the plain bytes that cannot be had.
     """
@@ -81,7 +81,8 @@ class CorruptError(FormatError):
         self.start = start
         self.end = end
         which = f"chunk {chunk}" if self.last_chunk == chunk else f"chunks {chunk} to {self.last_chunk}"
-        super().__init__(status, f"damaged {which}, plain bytes [{start}, {end})", path)
+        what = f"copies of damaged chunks in {which}" if status == "BAD_TARGET" else f"damaged {which}"
+        super().__init__(status, f"{what}, plain bytes [{start}, {end})", path)
 
 
 class ImportedFileError(ZipfsError):
