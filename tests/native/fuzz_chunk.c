@@ -9,7 +9,13 @@
 #include "cpu.h"
 #include "guarded.h"
 
-enum { CHUNK_LOG2 = 16, NUM_PAYLOADS = 12, PLAIN = 20000 };
+enum {
+    CHUNK_LOG2 = 16,
+    PLAIN = 20000,
+    NUMBER = 5, /* of the chunk */
+    NUM_PLAIN_LAYOUTS = ZIPFS_BF16_JOINT,
+    NUM_PAYLOADS = ZIPFS_NUM_LAYOUTS + 2, /* one of each layout, and text */
+};
 
 struct payload {
     size_t plain_size, size;
@@ -22,25 +28,71 @@ static const struct zipfs_kernels *usable[ZIPFS_MAX_KERNELS];
 static size_t num_usable;
 static struct guarded src_memory, dst_memory;
 
-/* Bytes that are small and skewed, so that every layout finds planes for RANS, and text, for ZSTD. Every fourth has
- * copies. */
+/* Bytes that are small and skewed, so that every layout finds planes for RANS. */
+static void fill_skewed(uint8_t *plain, uint64_t *state) {
+    for (size_t i = 0; i < PLAIN; i++)
+        plain[i] = (uint8_t)__builtin_ctzll(random_u64(state) | 1 << 9) * 16;
+}
+
+/* Elements from byte 3 on as a joint layout wants them: few exponents, but too many for bytes with a symbol each, all
+ * else noise, and one element in a hundred an outlier. */
+static void fill_weights(uint8_t *plain, const struct zipfs_layout_info *info, uint64_t *state) {
+    unsigned below = 8u * info->width - info->exponent_bits;
+    for (size_t i = 3; i + info->width <= PLAIN; i += info->width) {
+        uint64_t y = random_u64(state), exponent = random_below(state, info->exponent_bits == 4 ? 10 : 14) + 2;
+        if (random_below(state, 100))
+            y = exponent << below | (y & ((UINT64_C(1) << below) - 1));
+        uint64_t x = zipfs_layout_unrotate(info, y & (UINT64_MAX >> (64 - 8 * info->width)));
+        memcpy(plain + i, &x, info->width);
+    }
+}
+
+static void fill_text(uint8_t *plain) {
+    for (size_t i = 0; i < PLAIN; i++)
+        plain[i] = (uint8_t) "\"model.layers.7.mlp.down_proj.weight\": {} "[(i * i >> 9) % 42];
+}
+
+static bool has_run_of(const struct payload *payload, uint32_t layout) {
+    struct zipfs_run runs[ZIPFS_MAX_RUNS];
+    size_t num_runs;
+    CHECK_EQUAL(zipfs_chunk_runs(payload->bytes, payload->size, payload->plain_size, runs, &num_runs), ZIPFS_OK);
+    while (num_runs > 0 && runs[num_runs - 1].layout != layout)
+        num_runs--;
+    return num_runs > 0;
+}
+
+/* The dtype of a joint layout; of others, themselves. */
+static uint32_t dtype_of(uint32_t layout) {
+    for (uint32_t plain = 0; plain < NUM_PLAIN_LAYOUTS; plain++)
+        if (layout >= NUM_PLAIN_LAYOUTS && zipfs_layout_info(plain)->joint == layout)
+            return plain;
+    return layout % NUM_PLAIN_LAYOUTS;
+}
+
+/* A payload of elements of the layout, with joint runs where it is a joint one; of text for numbers beyond. Every fourth
+ * has copies. */
 static void make_payload(struct payload *payload, uint32_t layout, uint64_t *state) {
     static uint8_t plain[PLAIN];
+    bool is_joint = layout >= NUM_PLAIN_LAYOUTS && layout < ZIPFS_NUM_LAYOUTS;
     payload->plain_size = layout < ZIPFS_NUM_LAYOUTS ? PLAIN : PLAIN / 2;
-    for (size_t i = 0; i < payload->plain_size; i++)
-        plain[i] = (uint8_t)__builtin_ctzll(random_u64(state) | 1 << 9) * 16;
+    fill_skewed(plain, state);
+    if (is_joint)
+        fill_weights(plain, zipfs_layout_info(dtype_of(layout)), state);
     if (layout >= ZIPFS_NUM_LAYOUTS)
-        for (size_t i = 0; i < payload->plain_size; i++)
-            plain[i] = (uint8_t) "\"model.layers.7.mlp.down_proj.weight\": {} "[(i * i >> 9) % 42];
-    struct zipfs_segment segments[] = {{3, PLAIN / 2, layout % ZIPFS_NUM_LAYOUTS},
-                                       {3 + PLAIN / 2, PLAIN, (layout + 1) % ZIPFS_NUM_LAYOUTS}};
+        fill_text(plain);
+    uint64_t start = ((uint64_t)NUMBER << CHUNK_LOG2) + 3;
+    struct zipfs_segment segments[] = {{start, PLAIN / 2, dtype_of(layout)},
+                                       {start + PLAIN / 2, PLAIN, dtype_of(is_joint ? layout : layout + 1)}};
     struct zipfs_copies copies = {layout % 4 == 3 ? 2 : 0, {{100, 999, 1}, {1099, 1, 70000}}};
     struct zipfs_entry entry;
-    CHECK_EQUAL(zipfs_encode_chunk_copies(codec, ZIPFS_LEVEL_DEFAULT, 5, plain, payload->plain_size, segments, 2,
-                                          &copies, payload->bytes, PLAIN, &entry),
+    /* The fast level does not think of zstd for floats. */
+    enum zipfs_level level = is_joint ? ZIPFS_LEVEL_FAST : ZIPFS_LEVEL_DEFAULT;
+    CHECK_EQUAL(zipfs_encode_chunk_copies(codec, level, NUMBER, plain, payload->plain_size, segments, 2, &copies,
+                                          payload->bytes, PLAIN, &entry),
                 ZIPFS_OK);
     CHECK_EQUAL(entry.kind, ZIPFS_KIND_RUNS);
     payload->size = entry.stored_size;
+    CHECK(!is_joint || has_run_of(payload, layout));
 }
 
 static void start(void) {
@@ -56,7 +108,8 @@ static void start(void) {
 /* An edit: a place, counted from the start or from the end of the payload, and one or two bytes to write there. */
 static void edit(uint8_t *src, size_t size, const uint8_t *bytes) {
     size_t place = zipfs_load16(bytes) & 0x3fff;
-    place = bytes[1] & 0x40 ? size - 1 - place % zipfs_min(size, 400) : place % zipfs_min(size, 400);
+    size_t reach = bytes[1] & 0x20 ? size : zipfs_min(size, 400);
+    place = bytes[1] & 0x40 ? size - 1 - place % reach : place % reach;
     src[place] = bytes[2];
     if (bytes[1] & 0x80 && place + 1 < size)
         src[place + 1] = bytes[3];
@@ -84,16 +137,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(src, whole ? data + 1 : payload->bytes, src_size);
     for (size_t i = 1; !whole && i + 4 <= size; i += 4)
         edit(src, src_size, data + i);
-    struct zipfs_entry entry = {(uint32_t)src_size, ZIPFS_KIND_RUNS, zipfs_hash(src, src_size, 5), 0};
+    struct zipfs_entry entry = {(uint32_t)src_size, ZIPFS_KIND_RUNS, zipfs_hash(src, src_size, NUMBER), 0};
     enum zipfs_status first = ZIPFS_OK;
     uint64_t hash = 0;
     for (size_t k = 0; k < num_usable; k++) {
         codec->kernels = usable[k];
         struct zipfs_copies copies;
-        enum zipfs_status status = zipfs_decode_chunk_copies(codec, 5, &entry, src, dst, plain_size, &copies);
+        enum zipfs_status status = zipfs_decode_chunk_copies(codec, NUMBER, &entry, src, dst, plain_size, &copies);
         check_copies(&copies, plain_size);
         if (copies.num)
-            CHECK(zipfs_decode_chunk(codec, 5, &entry, src, dst, plain_size) != ZIPFS_OK);
+            CHECK(zipfs_decode_chunk(codec, NUMBER, &entry, src, dst, plain_size) != ZIPFS_OK);
         uint64_t plain_hash = status ? 0 : zipfs_hash(dst, plain_size, 0);
         CHECK(k == 0 || (status == first && plain_hash == hash));
         first = status;
