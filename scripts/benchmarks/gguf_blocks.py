@@ -136,7 +136,7 @@ def q8_0_fields(blocks: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
 
 
 def measure(name: str, weights: np.ndarray) -> list[dict]:
-    """[{format, field, bits, entropy, share}]: entropy in bits, chunk by chunk of 256 KiB; share: of the file, in %."""
+    """[{format, field, bits, entropy, share}]: entropy in bits, chunk by chunk; share: of the file, in %."""
     quantise, fields_of = FORMATS[name]
     blocks = quantise(weights)
     step = CHUNK_SIZE // blocks.shape[1]
