@@ -7,8 +7,10 @@
 #include "zipfs.h"
 
 /*
- * Decodes the chunks that hold the targets, one at a time, and keeps the latest: neighbours copy from neighbours. It
- * goes past the cache: a thread that waited for another chunk while others wait for its own could wait for ever.
+ * Decodes the chunks that hold the targets, one at a time, and keeps the latest: neighbours copy from neighbours. So
+ * BF16 that is copied is read at 0.9 of the speed of other BF16 in requests of 1 MiB, at 0.65 in single chunks of 256
+ * KiB (medians of 40 pairs on a busy 2-core EPYC, AVX-512). It goes past the cache: a thread that waited for another
+ * chunk while others wait for its own could wait for ever.
  * One thread at a time; starts with reader, buffers and codec or pool filled in, all else zero.
  */
 struct zipfs_copier {
