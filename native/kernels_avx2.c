@@ -6,27 +6,8 @@
 #include "kernels.h"
 
 #ifdef __x86_64__
-#include <immintrin.h>
-
+#include "avx2.h"
 #include "common.h"
-
-#define TARGET __attribute__((target("avx2")))
-#define STEP TARGET static inline __attribute__((always_inline))
-
-enum { GROUP = 32 }; /* values in a vector */
-
-STEP __m256i load(const void *src) {
-    return _mm256_loadu_si256(src);
-}
-
-STEP void store(void *dst, __m256i x) {
-    _mm256_storeu_si256(dst, x);
-}
-
-/* Bits of `mask` from a, the others from b. */
-STEP __m256i choose(__m256i mask, __m256i a, __m256i b) {
-    return _mm256_or_si256(_mm256_and_si256(mask, a), _mm256_andnot_si256(mask, b));
-}
 
 /* ---- packed bits ---- */
 
@@ -54,90 +35,45 @@ TARGET static void unpack(const uint8_t *src, unsigned bits, uint8_t *values, si
     zipfs_kernels_scalar.unpack(src, bits, values + i, n - i);
 }
 
-/* Joins neighbours twice by multiply-add, then the halves of each quadword, then the bytes in use of both quadwords of
- * a half. */
-TARGET static void pack(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n) {
-    const __m256i pair = _mm256_set1_epi16((short)(1 | 1 << (bits + 8)));
-    const __m256i quad = _mm256_set1_epi32((int)(1 | UINT32_C(1) << (2 * bits + 16)));
+/* What packing 32 values to 4 * bits bytes takes: neighbours are joined twice by multiply-add, then the halves of each
+ * quadword, then the bytes in use of both quadwords of a half. */
+struct packer {
+    unsigned bits;
+    __m256i pair, quad, index;
+    __m128i distance;
+};
+
+STEP struct packer make_packer(unsigned bits) {
     uint8_t used[32];
     for (unsigned i = 0; i < 32; i++) {
         unsigned k = i % 16;
         used[i] = (uint8_t)(k < 2 * bits ? k / bits * 8 + k % bits : 0x80);
     }
-    const __m256i index = load(used), low_half = _mm256_set1_epi64x(0xffffffff);
-    const __m128i up = _mm_cvtsi32_si128((int)(32 - 4 * bits));
+    return (struct packer){bits, _mm256_set1_epi16((short)(1 | 1 << (bits + 8))),
+                           _mm256_set1_epi32((int)(1 | UINT32_C(1) << (2 * bits + 16))), load(used),
+                           _mm_cvtsi32_si128((int)(32 - 4 * bits))};
+}
+
+/* Stores 16 + 2 * bits bytes, of which those behind the packed values are of no use. */
+STEP void store_packed(const struct packer *p, __m256i values, uint8_t *dst) {
+    const __m256i low_half = _mm256_set1_epi64x(0xffffffff);
+    __m256i x = _mm256_madd_epi16(_mm256_maddubs_epi16(values, p->pair), p->quad);
+    x = _mm256_or_si256(_mm256_and_si256(x, low_half), _mm256_srl_epi64(_mm256_andnot_si256(low_half, x), p->distance));
+    x = _mm256_shuffle_epi8(x, p->index);
+    _mm_storeu_si128((__m128i *)dst, _mm256_castsi256_si128(x));
+    _mm_storeu_si128((__m128i *)(dst + 2 * p->bits), _mm256_extracti128_si256(x, 1));
+}
+
+TARGET static void pack(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n) {
+    const struct packer packer = make_packer(bits);
     size_t i = 0;
-    /* Both stores of 16 bytes lie within the plane; the next ones replace what they write too much. */
-    for (; (n - i) * bits / 8 >= 2 * bits + 16; i += GROUP, dst += 4 * bits) {
-        __m256i x = _mm256_madd_epi16(_mm256_maddubs_epi16(load(values + i), pair), quad);
-        x = _mm256_or_si256(_mm256_and_si256(x, low_half), _mm256_srl_epi64(_mm256_andnot_si256(low_half, x), up));
-        x = _mm256_shuffle_epi8(x, index);
-        _mm_storeu_si128((__m128i *)dst, _mm256_castsi256_si128(x));
-        _mm_storeu_si128((__m128i *)(dst + 2 * bits), _mm256_extracti128_si256(x, 1));
-    }
+    /* Stores stay within the plane; the next ones replace what they write too much. */
+    for (; (n - i) * bits / 8 >= 2 * bits + 16; i += GROUP, dst += 4 * bits)
+        store_packed(&packer, load(values + i), dst);
     zipfs_kernels_scalar.pack(values + i, bits, dst, n - i);
 }
 
-/* ---- interleaving: vectors of 32 field bytes to vectors of elements, and back ---- */
-
-/* a[0] b[0] a[1] b[1] ... */
-STEP void zip(__m256i a, __m256i b, __m256i ret[2]) {
-    __m256i low = _mm256_unpacklo_epi8(a, b), high = _mm256_unpackhi_epi8(a, b);
-    ret[0] = _mm256_permute2x128_si256(low, high, 0x20);
-    ret[1] = _mm256_permute2x128_si256(low, high, 0x31);
-}
-
-/* The even bytes of two vectors, and the odd ones. */
-STEP void unzip(__m256i a, __m256i b, __m256i *even_ret, __m256i *odd_ret) {
-    const __m256i low_bytes = _mm256_set1_epi16(0xff);
-    __m256i even = _mm256_packus_epi16(_mm256_and_si256(a, low_bytes), _mm256_and_si256(b, low_bytes));
-    __m256i odd = _mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8));
-    *even_ret = _mm256_permute4x64_epi64(even, 0xd8);
-    *odd_ret = _mm256_permute4x64_epi64(odd, 0xd8);
-}
-
-/* Stores 32 elements of `width` (2, 4 or 8) bytes, whose bytes are b[0], the lowest, to b[width - 1]: every round of
- * zips brings the bytes of an element together that lie half the width apart. */
-STEP void store_elements(uint8_t *dst, const __m256i *b, unsigned width) {
-    __m256i from[8], to[8];
-    for (unsigned k = 0; k < width; k++)
-        from[k] = b[k];
-    for (unsigned round = 1; round < width; round *= 2) {
-        for (unsigned k = 0; k < width / 2; k++)
-            zip(from[k], from[k + width / 2], &to[2 * k]);
-        for (unsigned k = 0; k < width; k++)
-            from[k] = to[k];
-    }
-    for (unsigned k = 0; k < width; k++)
-        store(dst + GROUP * k, from[k]);
-}
-
-STEP void load_elements(const uint8_t *src, __m256i *b, unsigned width) {
-    __m256i from[8];
-    for (unsigned k = 0; k < width; k++)
-        b[k] = load(src + GROUP * k);
-    for (unsigned round = 1; round < width; round *= 2) {
-        for (unsigned k = 0; k < width; k++)
-            from[k] = b[k];
-        for (unsigned k = 0; k < width / 2; k++)
-            unzip(from[2 * k], from[2 * k + 1], &b[k], &b[k + width / 2]);
-    }
-}
-
-/* ---- the sign of floats, 32 elements at a time ---- */
-
-/* Shifts of bytes; bits that cross into a neighbour are the caller's to mask. */
-STEP __m256i up(__m256i x, unsigned count) {
-    return _mm256_slli_epi16(x, (int)count);
-}
-
-STEP __m256i down(__m256i x, unsigned count) {
-    return _mm256_srli_epi16(x, (int)count);
-}
-
-STEP __m256i bytes(unsigned x) {
-    return _mm256_set1_epi8((char)x);
-}
+/* ---- fields and elements, 32 at a time ---- */
 
 /* Exponent and sign | 7 bits to the two top bytes of BF16 and F32. */
 STEP void join_8(__m256i exponent, __m256i rest, __m256i *high, __m256i *low) {
@@ -297,6 +233,100 @@ SPLIT(split_i32, ZIPFS_I32, 4, 4, split_integers_32(src + 4 * i, planes, i, 4))
 MERGE(merge_i64, ZIPFS_I64, 8, 8, merge_integers_32(planes, dst + 8 * i, i, 8))
 SPLIT(split_i64, ZIPFS_I64, 8, 8, split_integers_32(src + 8 * i, planes, i, 8))
 
+/* ---- joint layouts ---- */
+
+/* Codes of 32 elements, whose exponent is a byte and whose upper mantissa bits are the two lowest of `mantissa`. */
+STEP __m256i joint_codes(const struct sparse_table *rows, __m256i exponent, __m256i mantissa) {
+    __m256i row = look_up_sparse(rows, exponent); /* 16 where there is none, so that 64 is its code */
+    __m256i escaped = _mm256_cmpeq_epi8(row, bytes(16));
+    return _mm256_or_si256(up(row, 2), _mm256_andnot_si256(escaped, _mm256_and_si256(mantissa, bytes(3))));
+}
+
+/* Exponent and upper mantissa bits of the two top bytes of BF16 and F32, and sign above the 5 next mantissa bits. */
+STEP __m256i split_joint_8(const struct sparse_table *rows, __m256i high, __m256i low, __m256i *rest_ret) {
+    __m256i exponent = choose(bytes(0xfe), up(high, 1), _mm256_and_si256(down(low, 7), bytes(1)));
+    *rest_ret = choose(bytes(0x1f), low, _mm256_and_si256(down(high, 2), bytes(0x20)));
+    return joint_codes(rows, exponent, down(low, 5));
+}
+
+/* These return the codes of 32 elements from i on, and their second field. */
+STEP __m256i split_joint_bf16_32(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+                                 __m256i *rest_ret) {
+    (void)planes;
+    __m256i b[2];
+    load_elements(src + 2 * i, b, 2);
+    return split_joint_8(rows, b[1], b[0], rest_ret);
+}
+
+STEP __m256i split_joint_f32_32(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+                                __m256i *rest_ret) {
+    __m256i b[4];
+    load_elements(src + 4 * i, b, 4);
+    store(planes[2] + i, b[1]);
+    store(planes[3] + i, b[0]);
+    return split_joint_8(rows, b[3], b[2], rest_ret);
+}
+
+STEP __m256i split_joint_f16_32(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+                                __m256i *rest_ret) {
+    __m256i b[2];
+    load_elements(src + 2 * i, b, 2);
+    store(planes[2] + i, b[0]);
+    *rest_ret = _mm256_and_si256(down(b[1], 7), bytes(1));
+    return joint_codes(rows, _mm256_and_si256(down(b[1], 2), bytes(31)), b[1]);
+}
+
+STEP __m256i split_joint_e4m3_32(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+                                 __m256i *rest_ret) {
+    (void)planes;
+    __m256i x = load(src + i);
+    *rest_ret = choose(bytes(1), x, _mm256_and_si256(down(x, 6), bytes(2)));
+    return joint_codes(rows, _mm256_and_si256(down(x, 3), bytes(15)), down(x, 1));
+}
+
+STEP __m256i split_joint_e5m2_32(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+                                 __m256i *rest_ret) {
+    (void)planes;
+    __m256i x = load(src + i);
+    *rest_ret = _mm256_and_si256(down(x, 7), bytes(1));
+    return joint_codes(rows, _mm256_and_si256(down(x, 2), bytes(31)), x);
+}
+
+/* Rows for look_up_sparse: those that there are not become 16. */
+TARGET static struct sparse_table joint_rows(const uint8_t row[256]) {
+    uint8_t rows[256];
+    struct sparse_table t;
+    for (unsigned e = 0; e < 256; e += GROUP)
+        store(rows + e, _mm256_min_epu8(load(row + e), bytes(16)));
+    load_sparse_table(rows, 16, &t);
+    return t;
+}
+
+/* Loops over whole groups; the portable kernel does the rest. planes[1] has room for n bytes, and so for what
+ * store_packed writes too much, but in the last group. */
+#define JOINT_SPLIT(name, layout, width, bits, num_fields, step)                                                       \
+    TARGET static void name(const uint8_t *src, const uint8_t row[256], uint8_t *codes, uint8_t *const *planes,        \
+                            size_t n) {                                                                                \
+        const struct sparse_table rows = joint_rows(row);                                                              \
+        const struct packer packer = make_packer(bits);                                                                \
+        size_t i = 0;                                                                                                  \
+        for (; i + 2 * GROUP <= n; i += GROUP) {                                                                       \
+            __m256i rest;                                                                                              \
+            store(codes + i, step(&rows, src, planes, i, &rest));                                                      \
+            store_packed(&packer, rest, planes[1] + i / 8 * (bits));                                                   \
+        }                                                                                                              \
+        uint8_t *others[4] = {planes[0], planes[1] + i / 8 * (bits)};                                                  \
+        for (unsigned f = 2; f < (num_fields); f++)                                                                    \
+            others[f] = planes[f] + i;                                                                                 \
+        zipfs_kernels_scalar.joint_split[layout](src + (width) * i, row, codes + i, others, n - i);                    \
+    }
+
+JOINT_SPLIT(joint_split_bf16, ZIPFS_BF16_JOINT, 2, 6, 2, split_joint_bf16_32)
+JOINT_SPLIT(joint_split_f16, ZIPFS_F16_JOINT, 2, 1, 3, split_joint_f16_32)
+JOINT_SPLIT(joint_split_f32, ZIPFS_F32_JOINT, 4, 6, 4, split_joint_f32_32)
+JOINT_SPLIT(joint_split_e4m3, ZIPFS_F8_E4M3_JOINT, 1, 2, 2, split_joint_e4m3_32)
+JOINT_SPLIT(joint_split_e5m2, ZIPFS_F8_E5M2_JOINT, 1, 1, 2, split_joint_e5m2_32)
+
 const struct zipfs_kernels zipfs_kernels_avx2 = {
     .name = "avx2",
     .hash = zipfs_hash_avx2,
@@ -304,14 +334,18 @@ const struct zipfs_kernels zipfs_kernels_avx2 = {
     .count_codes = zipfs_count_codes_scalar,
     .unpack = unpack,
     .pack = pack,
-    .rans_decode = zipfs_rans_decode_scalar,
+    .rans_decode = zipfs_rans_decode_avx2,
     .rans_numbers = zipfs_rans_numbers_scalar,
     .rans_patterns = zipfs_rans_patterns_scalar,
-    .rans_encode = zipfs_rans_encode_scalar,
+    .rans_encode = zipfs_rans_encode_avx2,
     .merge = {NULL, merge_bf16, merge_f16, merge_f32, merge_f64, merge_e4m3, merge_e5m2, merge_i16, merge_i32,
               merge_i64},
     .split = {NULL, split_bf16, split_f16, split_f32, split_f64, split_e4m3, split_e5m2, split_i16, split_i32,
               split_i64},
+    .joint_merge = {[ZIPFS_BF16_JOINT] = zipfs_joint_merge_bf16_avx2, zipfs_joint_merge_f16_avx2,
+                    zipfs_joint_merge_f32_avx2, zipfs_joint_merge_e4m3_avx2, zipfs_joint_merge_e5m2_avx2},
+    .joint_split = {[ZIPFS_BF16_JOINT] = joint_split_bf16, joint_split_f16, joint_split_f32, joint_split_e4m3,
+                    joint_split_e5m2},
 };
 
 #endif

@@ -8,53 +8,33 @@
 
 #include "kernels.h"
 
-#if 0
+#ifdef __x86_64__
+#include "common.h"
 #include "rans_avx2.h"
 
-enum { FEW = 4, ALL = 16 }; /* rows of symbol_of */
-
 struct encode_tables {
-    const struct zipfs_rans_encoder *encoder;
-    /* floor(65536 / freq), 65535 for 1 */
-    uint8_t inverse_low[ZIPFS_RANS_MAX_SYMBOLS], inverse_high[ZIPFS_RANS_MAX_SYMBOLS];
+    struct sparse_table symbol_of; /* of a code */
+    /* inverse: floor(65536 / freq), 65535 for 1 */
+    struct symbol_table freq, start, inverse_low, inverse_high;
     __m256i escape;
-    unsigned num_used; /* rows of values of which some have a symbol */
-    const uint8_t *used[FEW];
-    __m256i used_values[FEW], other;            /* their upper four bits, and the symbol of other values */
-    uint64_t chosen[256];                       /* by mask: the indices of its bits, ascending, in the topmost bytes */
+    uint64_t chosen[256]; /* by mask: the indices of its bits, ascending, in the topmost bytes */
 };
-
-/* Finds the rows that are in use; num_used may be more than FEW. */
-TARGET static void find_used(const struct zipfs_rans_encoder *encoder, struct encode_tables *t) {
-    uint8_t other = (uint8_t)(encoder->table.num_symbols - encoder->table.has_escape);
-    t->other = bytes(other);
-    for (unsigned k = 0; k < FEW; k++) {
-        t->used[k] = encoder->symbol_of;
-        t->used_values[k] = bytes(1); /* of none */
-    }
-    for (unsigned r = 0; r < ALL; r++) {
-        bool used = false;
-        for (unsigned i = 0; i < ROW; i++)
-            used |= encoder->symbol_of[ROW * r + i] != other;
-        if (used && t->num_used < FEW) {
-            t->used[t->num_used] = encoder->symbol_of + ROW * r;
-            t->used_values[t->num_used] = bytes(ROW * r);
-        }
-        t->num_used += used;
-    }
-}
 
 TARGET static void make_encode_tables(const struct zipfs_rans_encoder *encoder, struct encode_tables *t) {
     const struct zipfs_rans_table *table = &encoder->table;
-    memset(t, 0, sizeof *t);
-    t->encoder = encoder;
+    uint8_t low[ZIPFS_RANS_MAX_SYMBOLS] = {0}, high[ZIPFS_RANS_MAX_SYMBOLS] = {0};
     for (unsigned s = 0; s < table->num_symbols; s++) {
         unsigned inverse = table->freq[s] == 1 ? 65535 : 65536u / table->freq[s];
-        t->inverse_low[s] = (uint8_t)inverse;
-        t->inverse_high[s] = (uint8_t)(inverse >> 8);
+        low[s] = (uint8_t)inverse;
+        high[s] = (uint8_t)(inverse >> 8);
     }
-    find_used(encoder, t);
-    t->escape = bytes(table->has_escape ? table->num_symbols - 1u : 255);
+    load_symbol_table(table->freq, &t->freq);
+    load_symbol_table(table->start, &t->start);
+    load_symbol_table(low, &t->inverse_low);
+    load_symbol_table(high, &t->inverse_high);
+    load_sparse_table(encoder->symbol_of, table->num_symbols - table->has_escape, &t->symbol_of);
+    t->escape = bytes(table->num_symbols - 1u);
+    t->chosen[0] = 0;
     for (unsigned mask = 1; mask < 256; mask++) {
         uint64_t lowest = (uint64_t)__builtin_ctz(mask);
         t->chosen[mask] = t->chosen[mask & (mask - 1)] | lowest << 8 * (8 - _mm_popcnt_u32(mask));
@@ -89,71 +69,54 @@ STEP void divide(__m256i x, __m256i freq, __m256i inverse, __m256i *quotient_ret
     *rest_ret = _mm256_sub_epi16(rest, _mm256_andnot_si256(right, freq));
 }
 
-/* The symbols of 32 values; `searched` rows are looked into, FEW or ALL. */
-STEP __m256i symbols_of(const struct encode_tables *t, unsigned searched, __m256i values) {
-    if (searched == ALL)
-        return look_up(t->encoder->symbol_of, ALL, values);
-    __m256i place = _mm256_and_si256(values, bytes(15)), upper = _mm256_and_si256(values, bytes(0xf0));
-    __m256i symbol = t->other;
-    for (unsigned k = 0; k < FEW; k++) {
-        __m256i found = _mm256_shuffle_epi8(row(t->used[k]), place);
-        symbol = _mm256_blendv_epi8(symbol, found, _mm256_cmpeq_epi8(upper, t->used_values[k]));
-    }
-    return symbol;
-}
-
 /* Codes 32 symbols into their lanes. */
 STEP void encode_symbols(const struct encode_tables *t, unsigned rows, struct lanes *lanes, __m256i symbol,
                          uint8_t **coded) {
-    const struct zipfs_rans_table *table = &t->encoder->table;
-    __m256i freq = look_up(table->freq, rows, symbol);
+    __m256i freq = look_up(&t->freq, rows, symbol);
     __m256i full = _mm256_cmpeq_epi8(_mm256_max_epu8(lanes->high, freq), lanes->high);
     put_in_front(t, coded, top_bits(full), lanes->low);
     __m256i low = _mm256_blendv_epi8(lanes->low, lanes->high, full), high = _mm256_andnot_si256(full, lanes->high);
-    __m256i inverse_low = look_up(t->inverse_low, rows, symbol), inverse_high = look_up(t->inverse_high, rows, symbol);
+    /* Bytes to words: to_bytes is its own inverse. */
+    struct lanes x = to_bytes(low, high);
+    struct lanes inverse = to_bytes(look_up(&t->inverse_low, rows, symbol), look_up(&t->inverse_high, rows, symbol));
     __m256i q0, q1, r0, r1;
-    struct lanes x = {alternate(low, _mm256_slli_epi16(high, 8)), alternate(_mm256_srli_epi16(low, 8), high)};
-    struct lanes inverse = to_bytes(inverse_low, inverse_high); /* to_bytes is its own inverse */
     divide(x.low, even_bytes(freq), inverse.low, &q0, &r0);
     divide(x.high, odd_bytes(freq), inverse.high, &q1, &r1);
-    lanes->high = _mm256_or_si256(q0, _mm256_slli_epi16(q1, 8));
-    __m256i rest = _mm256_or_si256(r0, _mm256_slli_epi16(r1, 8));
-    lanes->low = _mm256_add_epi8(rest, look_up(table->start, rows, symbol));
+    lanes->high = _mm256_or_si256(q0, up(q1, 8));
+    lanes->low = _mm256_add_epi8(_mm256_or_si256(r0, up(r1, 8)), look_up(&t->start, rows, symbol));
 }
 
-/* Codes values that fill all lanes, the last first. */
-STEP void encode_whole(unsigned rows, unsigned searched, struct zipfs_rans_encoder *encoder,
-                       const struct encode_tables *t, const uint8_t *values, size_t n) {
+/* Codes that fill all lanes, the last first. */
+STEP void encode_whole(unsigned rows, struct zipfs_rans_encoder *encoder, const struct encode_tables *t,
+                       const uint8_t *codes, size_t n) {
     struct lanes lanes[MAX_GROUPS];
     const unsigned groups = encoder->num_lanes / GROUP;
     load_states(encoder->state, lanes, groups);
-    uint8_t *coded = encoder->coded, *escapes = encoder->escapes;
+    bool has_escape = encoder->table.has_escape;
+    uint8_t *coded = encoder->coded, *escaped = (uint8_t *)encoder->escaped;
     for (size_t i = n / GROUP; i-- > 0;) {
-        __m256i v = load(values + GROUP * i), symbol = symbols_of(t, searched, v);
-        uint32_t escaped = top_bits(_mm256_cmpeq_epi8(symbol, t->escape));
-        if (ZIPFS_UNLIKELY(escaped))
-            put_in_front(t, &escapes, escaped, v);
+        __m256i symbol = look_up_sparse(&t->symbol_of, load(codes + GROUP * i));
+        if (has_escape)
+            zipfs_store32(escaped + GROUP / 8 * i, top_bits(_mm256_cmpeq_epi8(symbol, t->escape)));
         encode_symbols(t, rows, &lanes[i % groups], symbol, &coded);
     }
     encoder->coded = coded;
-    encoder->escapes = escapes;
     store_states(encoder->state, lanes, groups);
 }
 
-TARGET void zipfs_rans_encode_avx2(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n) {
+TARGET void zipfs_rans_encode_avx2(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
     size_t whole = n - n % encoder->num_lanes;
-    unsigned num_symbols = encoder->table.num_symbols;
     struct encode_tables t;
     make_encode_tables(encoder, &t);
-    zipfs_kernels_scalar.rans_encode(encoder, values + whole, n - whole);
-    if (num_symbols > 32)
-        encode_whole(rows_of(64), ALL, encoder, &t, values, whole);
-    else if (t.num_used > FEW)
-        encode_whole(rows_of(32), ALL, encoder, &t, values, whole);
-    else if (num_symbols > ROW)
-        encode_whole(rows_of(32), FEW, encoder, &t, values, whole);
-    else
-        encode_whole(rows_of(ROW), FEW, encoder, &t, values, whole);
+    encoder->escaped += whole / 64;
+    zipfs_kernels_scalar.rans_encode(encoder, codes + whole, n - whole);
+    encoder->escaped -= whole / 64;
+    switch (rows_of(encoder->table.num_symbols)) {
+    case 1: encode_whole(1, encoder, &t, codes, whole); break;
+    case 2: encode_whole(2, encoder, &t, codes, whole); break;
+    case 3: encode_whole(3, encoder, &t, codes, whole); break;
+    default: encode_whole(4, encoder, &t, codes, whole);
+    }
 }
 
 #endif

@@ -66,11 +66,6 @@ static size_t share_of_payload(const struct zipfs_codec *codec, size_t size) {
     return size * codec->payload_size / codec->plain_size;
 }
 
-/* Until each kernel has its own. */
-static const struct zipfs_kernels *joint_of(const struct zipfs_kernels *kernels) {
-    return kernels->joint_merge[ZIPFS_BF16_JOINT] ? kernels : &zipfs_kernels_scalar;
-}
-
 static enum zipfs_status decode_tile(struct zipfs_codec *codec, const struct plan *plan, size_t first, size_t n) {
     const struct zipfs_kernels *kernels = codec->kernels;
     const uint8_t *values[ZIPFS_MAX_FIELDS] = {NULL};
@@ -84,8 +79,7 @@ static enum zipfs_status decode_tile(struct zipfs_codec *codec, const struct pla
     }
     uint8_t *dst = plan->dst + first * plan->info->width;
     if (is_joint)
-        return joint_of(kernels)->joint_merge[plan->layout](&codec->planes[0].rans, values, dst, n) ? ZIPFS_OK
-                                                                                                    : ZIPFS_BAD_RANS;
+        return kernels->joint_merge[plan->layout](&codec->planes[0].rans, values, dst, n) ? ZIPFS_OK : ZIPFS_BAD_RANS;
     kernels->merge[plan->layout](values, dst, n);
     return ZIPFS_OK;
 }
@@ -147,7 +141,7 @@ static void split(struct zipfs_codec *codec, const struct zipfs_recipe *recipe, 
     for (unsigned f = 0; f < info->num_fields; f++)
         planes_ret[f] = planes[f] = codec->encoder->fields + f * n;
     if (info->is_joint)
-        joint_of(codec->kernels)->joint_split[recipe->layout](src, recipe->row, planes[0], planes, n);
+        codec->kernels->joint_split[recipe->layout](src, recipe->row, planes[0], planes, n);
     else
         codec->kernels->split[recipe->layout](src, planes, n);
 }
