@@ -143,6 +143,17 @@ def written_guess() -> bytes:
     return written(text + rng.normal(0, 0.02, 4001).astype("<f4").tobytes()[1:] + bytes(100_000), "data.bin", "max")
 
 
+def written_copies() -> bytes:
+    """Tied embeddings of few values, an odd number of bytes apart: copies in the chunks 1 and 2."""
+    rng = np.random.default_rng(7)
+    tied = rng.choice(np.array([0x3C23, 0xBC23, 0x3D00], "<u2"), 150_000, p=[0.97, 0.02, 0.01]).tobytes()
+    head = b'{"embed":{"dtype":"BF16","shape":[150000],"data_offsets":[0,300000]},'
+    head += b'"odd":{"dtype":"U8","shape":[333],"data_offsets":[300000,300333]},'
+    head += b'"lm_head":{"dtype":"BF16","shape":[150000],"data_offsets":[300333,600333]}}'
+    plain = struct.pack("<Q", len(head)) + head + tied + rng.bytes(333) + tied
+    return written(plain, "model.safetensors", "default")
+
+
 CONTAINERS: dict[str, Callable[[], bytes]] = {
     make.__name__: make
     for make in (
@@ -155,6 +166,7 @@ CONTAINERS: dict[str, Callable[[], bytes]] = {
         copies,
         written_safetensors,
         written_guess,
+        written_copies,
     )
 }
 
