@@ -54,6 +54,11 @@ static const struct candidate {
     {"avx512", NULL, NULL},
     {"avx2", NULL, NULL},
 #endif
+#ifdef __aarch64__
+    {"neon", &zipfs_kernels_neon, lacks_nothing},
+#else
+    {"neon", NULL, NULL},
+#endif
     {"scalar", &zipfs_kernels_scalar, lacks_nothing},
 };
 

@@ -55,6 +55,9 @@ extern const struct zipfs_kernels zipfs_kernels_scalar;
 extern const struct zipfs_kernels zipfs_kernels_avx2;   /* AVX2, POPCNT */
 extern const struct zipfs_kernels zipfs_kernels_avx512; /* F, BW, VL, VBMI, VBMI2 */
 #endif
+#ifdef __aarch64__
+extern const struct zipfs_kernels zipfs_kernels_neon;
+#endif
 
 /* Loops that tables share. */
 uint64_t zipfs_hash_scalar(const uint8_t *src, size_t src_size, uint64_t seed);

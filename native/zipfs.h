@@ -65,12 +65,12 @@ ZIPFS_API const char *zipfs_status_name(enum zipfs_status status); /* never NULL
 
 /* ---- kernels ----------------------------------------------------------------------------------------------------- */
 
-/* The kernel in use: "scalar", "avx2" or "avx512" (F, BW, VL, VBMI, VBMI2). Chosen once, at the first use: the
+/* The kernel in use: "scalar", "neon", "avx2" or "avx512" (F, BW, VL, VBMI, VBMI2). Chosen once, at the first use: the
  * best that this CPU runs, or the one that the environment variable ZIPFS_KERNEL names. NULL when that demand cannot
  * be met; every codec call then returns ZIPFS_BAD_KERNEL. Any thread. */
 ZIPFS_API const char *zipfs_kernel(void);
 
-enum { ZIPFS_MAX_KERNELS = 3 };
+enum { ZIPFS_MAX_KERNELS = 4 };
 
 /* One of the kernels that there are. */
 struct zipfs_kernel_info {

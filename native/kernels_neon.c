@@ -1,0 +1,26 @@
+/* Kernels for NEON. xxHash and the compiler find their own vectors for hashing and counting. */
+#ifndef __clang__
+#pragma GCC optimize("O3") /* unrolls the loops over the parts of a vector, which must not stay loops */
+#endif
+
+#include "kernels.h"
+
+#ifdef __aarch64__
+#include "neon.h"
+
+enum { UNROLLED_GROUPS = 1 };
+
+#include "loops_layouts.h"
+#include "loops_rans.h"
+
+const struct zipfs_kernels zipfs_kernels_neon = {
+    .name = "neon",
+    .hash = zipfs_hash_scalar,
+    .histogram = zipfs_histogram_scalar,
+    .count_codes = zipfs_count_codes_scalar,
+    .rans_numbers = zipfs_rans_numbers_scalar,
+    LAYOUT_LOOPS,
+    RANS_LOOPS,
+};
+
+#endif
