@@ -4,5 +4,6 @@ const struct zipfs_api zipfs_api = {
     .size = sizeof zipfs_api,
     .log = zipfs_log,
     .file_unref = zipfs_file_unref,
-    .file_pread = zipfs_file_pread,
+    .file_read = zipfs_file_read,
+    .file_put = zipfs_file_put,
 };

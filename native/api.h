@@ -13,7 +13,9 @@ struct zipfs_api {
     size_t size; /* of this struct */
     void (*log)(const char *line);
     void (*file_unref)(struct zipfs_file *file);
-    ssize_t (*file_pread)(struct zipfs_file *file, void *dst, size_t size, uint64_t offset);
+    ssize_t (*file_read)(struct zipfs_file *file, void *buffer, size_t size, uint64_t offset,
+                         struct zipfs_slices *slices_ret);
+    void (*file_put)(struct zipfs_file *file, const struct zipfs_slices *slices);
 };
 
 extern const struct zipfs_api zipfs_api;

@@ -22,7 +22,6 @@ struct node {
     struct node *prev, *next; /* in the list while READY, held and unpinned; next also chains spares */
     unsigned pins;            /* readers and waiters */
     enum node_state state;
-    bool lent;    /* data is the memory of a thread that waits until it is the only one with a pin */
     bool charged; /* counted in held_bytes: stays after the last pin is gone */
     int error;
     pthread_cond_t loaded;
@@ -270,7 +269,7 @@ static void pin(struct node *node) {
 
 /* Takes one pin away. The last one makes a held chunk the most recently used, and retires any other. Lock held. */
 static void unpin(struct zipfs_cache *cache, struct node *node, struct node **garbage) {
-    if (--node->pins == 1 && node->lent)
+    if (--node->pins == 1 && node->chunk.is_lent)
         pthread_cond_broadcast(&node->loaded);
     if (node->pins > 0)
         return;
@@ -367,7 +366,7 @@ static struct node *enter_claim(struct zipfs_cache *cache, uint64_t file, uint64
     node->number = number;
     node->state = LOADING;
     node->pins = 1;
-    node->lent = true;
+    node->chunk.is_lent = true;
     insert(cache, node);
     return node;
 }
@@ -404,7 +403,7 @@ void zipfs_cache_publish(struct zipfs_cache *cache, const struct zipfs_chunk *cl
     if (!node)
         return;
     pthread_mutex_lock(&cache->lock);
-    node->chunk = (struct zipfs_chunk){data, size};
+    node->chunk = (struct zipfs_chunk){.data = data, .size = size, .is_lent = true};
     settle(cache, node, error);
     while (node->pins > 1)
         pthread_cond_wait(&node->loaded, &cache->lock);

@@ -19,10 +19,12 @@ struct zipfs_counters {
 /* What a held chunk costs besides its buffer: its node, its share of the hash table, malloc's rounding. */
 enum { ZIPFS_CHUNK_OVERHEAD = 512 };
 
-/* A pinned chunk: data[0 .. size) stays as it is until it is put back. */
+/* A pinned chunk: data[0 .. size) stays as it is until it is put back. Lent memory is another reader's, who waits for
+ * that, perhaps while others wait for what it has claimed: put it back before anything else is done. */
 struct zipfs_chunk {
     const uint8_t *data;
     size_t size;
+    bool is_lent;
 };
 
 /* Decodes into dst; 0 or -errno. Called without any lock, by one thread per chunk at a time. */

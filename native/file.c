@@ -175,6 +175,37 @@ static int fail_chunk(struct zipfs_file *file, uint64_t number, enum zipfs_statu
     return fail_copies(file, number, number, status);
 }
 
+/* ---- slices ---- */
+
+/* NULL where all bytes go to the caller's memory. */
+static void add_slice(struct zipfs_slices *slices, const uint8_t *data, size_t size, const struct zipfs_chunk *held) {
+    if (!slices)
+        return;
+    struct zipfs_slice *last = slices->num_slices > 0 ? &slices->slices[slices->num_slices - 1] : NULL;
+    if (last && !held && !last->held && last->data + last->size == data)
+        last->size += size;
+    else
+        slices->slices[slices->num_slices++] = (struct zipfs_slice){data, size, held};
+}
+
+/* Gives the reader a part of a pinned chunk: the chunk itself, or a copy at dst. */
+static void deliver(struct zipfs_file *file, struct zipfs_slices *slices, uint8_t *dst, const struct zipfs_chunk *chunk,
+                    size_t start, size_t size) {
+    if (slices && !chunk->is_lent) {
+        add_slice(slices, chunk->data + start, size, chunk);
+        return;
+    }
+    memcpy(dst, chunk->data + start, size);
+    zipfs_cache_put(file->cache, chunk);
+    add_slice(slices, dst, size, NULL);
+}
+
+void zipfs_file_put(struct zipfs_file *file, const struct zipfs_slices *slices) {
+    for (unsigned i = 0; i < slices->num_slices; i++)
+        if (slices->slices[i].held)
+            zipfs_cache_put(file->cache, slices->slices[i].held);
+}
+
 /* ---- whole chunks ---- */
 
 /* Neighbouring chunks that one pread fetches and that are decoded to consecutive places of dst. */
@@ -344,9 +375,10 @@ static void add_to_batch(struct zipfs_file *file, struct batch *batch, uint64_t 
     batch->stored_size += entry.stored_size;
 }
 
-/* Chunks [first, end), each wholly wanted. Those that the cache holds, or that another thread is decoding, are copied.
- */
-static int read_whole(struct zipfs_file *file, uint64_t first, uint64_t end, uint8_t *dst) {
+/* Chunks [first, end), each wholly wanted. Those that the cache holds, or that another thread is decoding, are
+ * delivered. */
+static int read_whole(struct zipfs_file *file, uint64_t first, uint64_t end, uint8_t *dst,
+                      struct zipfs_slices *slices) {
     struct batch batch = {.num_chunks = 0};
     for (uint64_t number = first; number < end && !batch.error; number++) {
         const struct zipfs_chunk *chunk;
@@ -355,13 +387,14 @@ static int read_whole(struct zipfs_file *file, uint64_t first, uint64_t end, uin
             flush_batch(file, &batch);
             claim = zipfs_cache_claim(file->cache, file->id, number, true, &chunk);
         }
+        size_t size = zipfs_chunk_size(file->header, number);
         if (claim == ZIPFS_CLAIM_HELD) {
-            memcpy(dst, chunk->data, chunk->size);
-            zipfs_cache_put(file->cache, chunk);
+            deliver(file, slices, dst, chunk, 0, size);
         } else {
             add_to_batch(file, &batch, number, dst, chunk);
+            add_slice(slices, dst, size, NULL);
         }
-        dst += zipfs_chunk_size(file->header, number);
+        dst += size;
     }
     flush_batch(file, &batch);
     return batch.error;
@@ -382,7 +415,8 @@ static int load_chunk(void *context, uint8_t *dst) {
     return batch.error;
 }
 
-static int read_part(struct zipfs_file *file, uint64_t number, size_t start, size_t size, uint8_t *dst) {
+static int read_part(struct zipfs_file *file, uint64_t number, size_t start, size_t size, uint8_t *dst,
+                     struct zipfs_slices *slices) {
     const struct zipfs_header *header = file->header;
     size_t chunk_size = zipfs_chunk_size(header, number);
     size_t capacity = header->num_chunks > 1 ? (size_t)1 << header->chunk_log2 : chunk_size;
@@ -391,15 +425,15 @@ static int read_part(struct zipfs_file *file, uint64_t number, size_t start, siz
     int error = zipfs_cache_get(file->cache, file->id, number, chunk_size, capacity, load_chunk, &load, &chunk);
     if (error)
         return error;
-    memcpy(dst, chunk->data + start, size);
-    zipfs_cache_put(file->cache, chunk);
+    deliver(file, slices, dst, chunk, start, size);
     return 0;
 }
 
 /* ---- requests ---- */
 
-/* Plain bytes [offset, offset + size), which lie in the file. */
-static int read_range(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset) {
+/* Plain bytes [offset, offset + size), which lie in the file, to dst, or to where the slices say. */
+static int read_range(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset,
+                      struct zipfs_slices *slices) {
     const struct zipfs_header *header = file->header;
     uint64_t end = offset + size;
     while (offset < end) {
@@ -411,11 +445,11 @@ static int read_range(struct zipfs_file *file, uint8_t *dst, size_t size, uint64
         int error;
         if (offset == start && number < last) {
             stop = last == header->num_chunks ? end : last << header->chunk_log2;
-            error = read_whole(file, number, last, dst);
+            error = read_whole(file, number, last, dst, slices);
         } else {
             stop = start + zipfs_chunk_size(header, number);
             stop = stop < end ? stop : end;
-            error = read_part(file, number, offset - start, stop - offset, dst);
+            error = read_part(file, number, offset - start, stop - offset, dst, slices);
         }
         if (error)
             return error;
@@ -440,7 +474,7 @@ static void read_large_part(void *context, size_t index) {
     uint64_t end = start + large->part_size;
     start = start > large->offset ? start : large->offset;
     end = end < large->end ? end : large->end;
-    int error = read_range(large->file, large->dst + (start - large->offset), end - start, start);
+    int error = read_range(large->file, large->dst + (start - large->offset), end - start, start, NULL);
     if (error)
         atomic_store(&large->error, error);
 }
@@ -460,21 +494,34 @@ static int read_large(struct zipfs_file *file, uint8_t *dst, size_t size, uint64
     return large.error;
 }
 
-static ssize_t read_container(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset) {
+static ssize_t read_container(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset,
+                              struct zipfs_slices *slices) {
     if (offset >= file->size)
         return 0;
     if (size > file->size - offset)
         size = file->size - offset;
-    int error = size >= LARGE_SIZE ? read_large(file, dst, size, offset) : read_range(file, dst, size, offset);
+    int error = size >= LARGE_SIZE ? read_large(file, dst, size, offset)
+                                   : read_range(file, dst, size, offset, slices);
     return error ? error : (ssize_t)size;
 }
 
-ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64_t offset) {
+static ssize_t read_plain(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset,
+                          struct zipfs_slices *slices) {
+    ssize_t got = pread_full(file->fd, dst, size, offset);
+    if (got > 0)
+        add_slice(slices, dst, (size_t)got, NULL);
+    return got;
+}
+
+/* slices NULL: all goes to dst. */
+static ssize_t read_request(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset,
+                            struct zipfs_slices *slices) {
     if (size > SSIZE_MAX || offset > INT64_MAX)
         return -EINVAL;
     atomic_fetch_add_explicit(&file->num_reads, 1, memory_order_relaxed);
     zipfs_reading_begin();
-    ssize_t got = file->reader ? read_container(file, dst, size, offset) : pread_full(file->fd, dst, size, offset);
+    ssize_t got = file->reader ? read_container(file, dst, size, offset, slices)
+                               : read_plain(file, dst, size, offset, slices);
     zipfs_reading_end();
     ZIPFS_COUNT(file->counters->reads, 1);
     if (got < 0) {
@@ -484,5 +531,20 @@ ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64
     ZIPFS_COUNT(file->counters->bytes_read, got);
     if (!file->reader)
         ZIPFS_COUNT(file->counters->bytes_passed, got);
+    return got;
+}
+
+ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64_t offset) {
+    return read_request(file, dst, size, offset, NULL);
+}
+
+ssize_t zipfs_file_read(struct zipfs_file *file, void *buffer, size_t size, uint64_t offset,
+                        struct zipfs_slices *slices_ret) {
+    if (size > ZIPFS_SLICES_SIZE_MAX)
+        return -EINVAL;
+    slices_ret->num_slices = 0;
+    ssize_t got = read_request(file, buffer, size, offset, slices_ret);
+    if (got < 0)
+        zipfs_file_put(file, slices_ret);
     return got;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -183,12 +184,19 @@ static void op_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t of
         fuse_reply_err(request, ENOMEM);
         return;
     }
-    ssize_t got = served->api->file_pread((struct zipfs_file *)(uintptr_t)info->fh, buffer,
-                                          size < ZIPFS_REPLY_SIZE ? size : ZIPFS_REPLY_SIZE, (uint64_t)offset);
-    if (got < 0)
+    struct zipfs_file *file = (struct zipfs_file *)(uintptr_t)info->fh;
+    struct zipfs_slices slices;
+    struct iovec parts[ZIPFS_SLICES_MAX];
+    ssize_t got = served->api->file_read(file, buffer, size < ZIPFS_REPLY_SIZE ? size : ZIPFS_REPLY_SIZE,
+                                         (uint64_t)offset, &slices);
+    if (got < 0) {
         fuse_reply_err(request, (int)-got);
-    else
-        fuse_reply_buf(request, buffer, (size_t)got);
+    } else {
+        for (unsigned i = 0; i < slices.num_slices; i++)
+            parts[i] = (struct iovec){(void *)slices.slices[i].data, slices.slices[i].size};
+        fuse_reply_iov(request, parts, (int)slices.num_slices);
+        served->api->file_put(file, &slices);
+    }
     zipfs_replies_give(served->replies, buffer);
 }
 

@@ -1,10 +1,9 @@
 #ifndef ZIPFS_FUSE_REPLIES_H
 #define ZIPFS_FUSE_REPLIES_H
 
-#include <stdbool.h>
-#include <stddef.h>
+#include "zipfs.h"
 
-enum { ZIPFS_REPLY_SIZE = 1 << 20 }; /* the largest read of the kernel */
+enum { ZIPFS_REPLY_SIZE = ZIPFS_SLICES_SIZE_MAX }; /* the largest read of the kernel */
 
 struct zipfs_replies;
 

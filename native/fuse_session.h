@@ -1,6 +1,6 @@
 /*
  * A mount served through libfuse's low-level interface. Names and attributes come from a tree, by callbacks; bytes come
- * from zipfs_file_pread(), without any callback. Knows nothing of Python.
+ * from zipfs_file_read(), without any callback. Knows nothing of Python.
  *
  * The session's threads are libfuse's; they have all signals blocked but ZIPFS_SESSION_SIGNAL, which wakes them.
  */

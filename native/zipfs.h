@@ -270,6 +270,25 @@ ZIPFS_API const struct zipfs_header *zipfs_file_header(const struct zipfs_file *
  */
 ZIPFS_API ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64_t offset);
 
+/* Plain bytes as they came: slices in order, each in the reader's buffer, or in a chunk that the cache holds for it. */
+struct zipfs_chunk;
+struct zipfs_slice {
+    const uint8_t *data;
+    size_t size;
+    const struct zipfs_chunk *held; /* NULL: in the buffer */
+};
+enum { ZIPFS_SLICES_SIZE_MAX = 1 << 20, ZIPFS_SLICES_MAX = (ZIPFS_SLICES_SIZE_MAX >> ZIPFS_CHUNK_LOG2_MIN) + 1 };
+struct zipfs_slices {
+    unsigned num_slices;
+    struct zipfs_slice slices[ZIPFS_SLICES_MAX];
+};
+/* As zipfs_file_pread, of ZIPFS_SLICES_SIZE_MAX bytes at most, but what the cache holds is not copied. `buffer` takes
+ * size bytes, of which any may be overwritten. After success, the slices are to be given back by zipfs_file_put(); soon,
+ * as what is held cannot make room. */
+ZIPFS_API ssize_t zipfs_file_read(struct zipfs_file *file, void *buffer, size_t size, uint64_t offset,
+                                  struct zipfs_slices *slices_ret);
+ZIPFS_API void zipfs_file_put(struct zipfs_file *file, const struct zipfs_slices *slices);
+
 /* The read operation of libfuse's high-level interface, for both layouts of struct fuse_file_info: fh is a struct
  * zipfs_file *, at byte 24 in libfuse 2.9 and at byte 16 in libfuse 3 (64-bit targets). `path` is not used. */
 ZIPFS_API int zipfs_fuse2_read(const char *path, char *dst, size_t size, off_t offset, void *file_info);

@@ -51,6 +51,25 @@ static void random_range(uint64_t *state, size_t *offset_ret, size_t *size_ret) 
     *size_ret = sizes[random_below(state, sizeof sizes / sizeof *sizes)] + random_below(state, 2);
 }
 
+/* Reads in slices, and gathers them in dst. */
+static ssize_t read_in_slices(struct zipfs_file *file, uint8_t *dst, size_t size, size_t offset) {
+    static __thread uint8_t buffer[ZIPFS_SLICES_SIZE_MAX];
+    struct zipfs_slices slices;
+    ssize_t got = zipfs_file_read(file, buffer, size, offset, &slices);
+    size_t gathered = 0;
+    for (unsigned i = 0; got >= 0 && i < slices.num_slices; i++) {
+        const struct zipfs_slice *slice = &slices.slices[i];
+        CHECK(slice->held || (slice->data >= buffer && slice->data + slice->size <= buffer + size));
+        memcpy(dst + gathered, slice->data, slice->size);
+        gathered += slice->size;
+    }
+    if (got < 0)
+        return got;
+    zipfs_file_put(file, &slices);
+    CHECK_EQUAL(gathered, got);
+    return got;
+}
+
 static void *read_randomly(void *context) {
     struct reader_job *job = context;
     uint64_t state = job->seed;
@@ -61,7 +80,9 @@ static void *read_randomly(void *context) {
         random_range(&state, &offset, &size);
         size_t rest = offset < sample.plain_size ? sample.plain_size - offset : 0, want = size < rest ? size : rest;
         dst[want] = 0xa5; /* nothing may be written behind the end */
-        ssize_t got = zipfs_file_pread(job->file, dst, size, offset);
+        bool in_slices = size <= ZIPFS_SLICES_SIZE_MAX && random_below(&state, 2);
+        ssize_t got = in_slices ? read_in_slices(job->file, dst, size, offset)
+                                : zipfs_file_pread(job->file, dst, size, offset);
         if (got != (ssize_t)want || memcmp(dst, sample.plain + offset, want) != 0) {
             fprintf(stderr, "seed %llu: read %zu at %zu gave %zd\n", (unsigned long long)job->seed, size, offset, got);
             exit(1);
@@ -87,6 +108,28 @@ static void test_random_reads(size_t budget) {
     CHECK_EQUAL(stats.reads, NUM_THREADS * NUM_READS);
     CHECK_EQUAL(stats.errors, 0);
     CHECK(stats.cache_bytes <= budget);
+    zipfs_file_unref(file);
+    CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
+    zipfs_cache_free(cache);
+}
+
+/* What the cache holds is lent, not copied; what it does not, is in the buffer; of more than 1 MiB is nothing. */
+static void test_slices(void) {
+    static uint8_t buffer[ZIPFS_SLICES_SIZE_MAX];
+    struct zipfs_slices slices;
+    struct zipfs_cache *cache = new_cache(4 << 20);
+    struct zipfs_file *file = open_sample(cache);
+    CHECK_EQUAL(zipfs_file_read(file, buffer, 1000, 65536, &slices), 1000);
+    CHECK(slices.num_slices == 1 && slices.slices[0].held);
+    zipfs_file_put(file, &slices);
+    CHECK_EQUAL(zipfs_file_read(file, buffer, 4 * 65536, 0, &slices), 4 * 65536);
+    CHECK_EQUAL(slices.num_slices, 3); /* chunk 0, chunk 1 as it is held, chunks 2 and 3 */
+    CHECK(!slices.slices[0].held && slices.slices[1].held && !slices.slices[2].held);
+    CHECK(slices.slices[0].data == buffer && slices.slices[2].size == 2 * 65536);
+    zipfs_file_put(file, &slices);
+    CHECK_EQUAL(zipfs_file_read(file, buffer, sizeof buffer + 1, 0, &slices), -EINVAL);
+    CHECK_EQUAL(zipfs_file_read(file, buffer, 10, sample.plain_size, &slices), 0);
+    CHECK_EQUAL(slices.num_slices, 0);
     zipfs_file_unref(file);
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
     zipfs_cache_free(cache);
@@ -275,6 +318,7 @@ int main(void) {
     test_random_reads(100000);
     test_random_reads(1 << 20);
     test_random_reads(1 << 30);
+    test_slices();
     test_decodes_once();
     test_damage();
     test_truncated_while_open();
