@@ -11,11 +11,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 from forge import Forged, SegmentRecord, coded, copy_run, run, segment_section, stored
 from forge_plane import rans, rans_model, split_fields
-from reference import decode
-from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD
+from models import safetensors_bytes
+from reference import Container, decode
+from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD, parse_runs
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 MAX_SIZE = 20 << 10
@@ -143,6 +145,28 @@ def written_guess() -> bytes:
     return written(text + rng.normal(0, 0.02, 4001).astype("<f4").tobytes()[1:] + bytes(100_000), "data.bin", "max")
 
 
+def written_joint() -> bytes:
+    """A tensor of each dtype that has a joint layout, long enough for the encoder to use it, after one that keeps the
+    JSON away. The fast level does not think of zstd for floats.
+    """
+    rng = np.random.default_rng(8)
+    tensors = {
+        "I64": np.zeros(2000, "<i8"),
+        "F32": rng.normal(0, 0.02, 2050).astype("<f4"),
+        "BF16": rng.normal(0, 0.02, 2100).astype(ml_dtypes.bfloat16),
+        "F16": rng.normal(0, 0.02, 2100).astype("<f2"),
+        "F8_E4M3": rng.normal(0, 0.5, 3500).astype(ml_dtypes.float8_e4m3fn),
+        "F8_E5M2": rng.normal(0, 0.5, 3000).astype(ml_dtypes.float8_e5m2),
+    }
+    plain = safetensors_bytes({dtype: (dtype, [len(data)], data.tobytes()) for dtype, data in tensors.items()})
+    container = written(plain, "model.safetensors", "fast")
+    payload = Container(container).payload(0)[0]
+    assert {layout.name for layout in LAYOUTS.values() if layout.is_joint} <= {
+        LAYOUTS[r.layout].name for r in parse_runs(payload, len(plain))
+    }
+    return container
+
+
 def written_copies() -> bytes:
     """Tied embeddings of few values, an odd number of bytes apart: copies in the chunks 1 and 2."""
     rng = np.random.default_rng(7)
@@ -166,6 +190,7 @@ CONTAINERS: dict[str, Callable[[], bytes]] = {
         copies,
         written_safetensors,
         written_guess,
+        written_joint,
         written_copies,
     )
 }
