@@ -168,7 +168,7 @@ def written_joint() -> bytes:
 
 
 def written_copies() -> bytes:
-    """Tied embeddings of few values, an odd number of bytes apart: copies in the chunks 1 and 2."""
+    """Tied embeddings of few values, an odd number of bytes apart: copies across a border of chunks."""
     rng = np.random.default_rng(7)
     tied = rng.choice(np.array([0x3C23, 0xBC23, 0x3D00], "<u2"), 150_000, p=[0.97, 0.02, 0.01]).tobytes()
     head = b'{"embed":{"dtype":"BF16","shape":[150000],"data_offsets":[0,300000]},'

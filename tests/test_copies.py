@@ -19,13 +19,15 @@ from zipfs.errors import CorruptError
 from zipfs.estimate import estimate
 from zipfs.info import file_info
 from zipfs.output import Batch, Output
-from zipfs.pipeline import Pipeline, PipelinePool
+from zipfs.pipeline import CHUNK_LOG2, Pipeline, PipelinePool
 from zipfs.source import Source
 from zipfs.verify import verify
 
-CHUNK = 1 << 18
+CHUNK = 1 << CHUNK_LOG2
 LOSS = 2 * duplicates.MIN_PART
 """Plain bytes of a copied tensor that may be stored once more: a small part in its first chunk and in its last."""
+EMBED = 5 * CHUNK // 2 + CHUNK // 6
+"""Elements BF16 of the tied embeddings."""
 PER_CHUNK = 100
 """Bytes of a chunk that copies, at most: run table, records and 16 bytes a copy."""
 
@@ -65,11 +67,11 @@ def most(tensor: Tensor) -> int:
 @pytest.fixture
 def tied(rng) -> dict[str, Tensor]:
     """Tied embeddings of 5 chunks and a bit, an odd number of bytes apart."""
-    embed = tensor(rng, "BF16", [700, 1000])
+    embed = tensor(rng, "BF16", [EMBED])
     return {
         "embed": embed,
         "bias": tensor(rng, "U8", [777]),
-        "layer": tensor(rng, "F32", [300, 700]),
+        "layer": tensor(rng, "F32", [13, CHUNK // 16]),
         "lm_head": embed,
         "norm": tensor(rng, "F32", [1001]),
     }
@@ -79,7 +81,7 @@ def tied(rng) -> dict[str, Tensor]:
 def test_tied_embeddings(rng, tmp_path, tied, level):
     path = compressed(tmp_path, tied, level=level)
     sizes = stored_sizes(path)
-    assert sizes["lm_head"] < most(tied["embed"]) < 0.06 * sizes["embed"]
+    assert sizes["lm_head"] < most(tied["embed"]) < 0.1 * sizes["embed"]
     check_bytes(rng, path)
     container = Container(path.read_bytes())
     assert container.header.has_copies
@@ -88,7 +90,7 @@ def test_tied_embeddings(rng, tmp_path, tied, level):
 
 def test_without_equal_tensors_nothing_is_announced(rng, tmp_path, tied):
     """So that readers from before copies read the container."""
-    different = tied | {"lm_head": tensor(rng, "BF16", [700, 1000])}
+    different = tied | {"lm_head": tensor(rng, "BF16", [EMBED])}
     path = compressed(tmp_path, different)
     assert not Container(path.read_bytes()).header.has_copies
     assert path.read_bytes()[16:24] == bytes(8)
@@ -102,7 +104,7 @@ def test_three_equal_tensors(rng, tmp_path, tied):
     check_bytes(rng, path)
 
 
-@pytest.mark.parametrize("size", [duplicates.MIN_TENSOR, 100_000, CHUNK - 2, CHUNK, 300_002])
+@pytest.mark.parametrize("size", [duplicates.MIN_TENSOR, 100_000, CHUNK - 2, CHUNK, CHUNK + 40_002])
 def test_neighbours(rng, tmp_path, size):
     """Ten equal tensors in a row: some lie in the chunk of the first and are stored again."""
     one = tensor(rng, "BF16", [size // 2])
@@ -114,7 +116,7 @@ def test_neighbours(rng, tmp_path, size):
 
 def test_equal_layers(rng, tmp_path):
     """Layers that are equal throughout, with tensors too small to be looked at between them."""
-    shapes = {"q": [256, 300], "norm": [300], "up": [400, 300], "bias": [17]}
+    shapes = {"q": [CHUNK // 4], "norm": [300], "up": [400, CHUNK // 1024], "bias": [17]}
     layer = {name: tensor(rng, "BF16", shape) for name, shape in shapes.items()}
     path = compressed(tmp_path, {f"{i}.{name}": value for i in range(12) for name, value in layer.items()})
     sizes = {name: size for name, size in stored_sizes(path).items() if name.endswith(("q", "up"))}
@@ -124,7 +126,7 @@ def test_equal_layers(rng, tmp_path):
 
 def test_runs_of_copies_are_joined(rng, tmp_path):
     """Neighbours that copy neighbours make one run: one pair of chunks to decode, not one for each."""
-    tensors = {name: tensor(rng, "BF16", [100, 400]) for name in "abcdef"}
+    tensors = {name: tensor(rng, "BF16", [CHUNK // 7]) for name in "abcdef"}
     path = compressed(tmp_path, tensors | {f"again {name}": value for name, value in tensors.items()})
     container = Container(path.read_bytes())
     copies = [layout for number in range(1, container.header.num_chunks) for layout in layouts(container, number)]
@@ -140,16 +142,17 @@ def layouts(container: Container, number: int) -> list[int]:
 def test_tensors_that_differ_share_the_rest(rng, tmp_path, tied):
     """One byte of the second copy is other: its chunk is stored, the others are copies."""
     dtype, shape, data = tied["embed"]
-    other = bytearray(data)
-    other[3 * CHUNK] ^= 1
-    path = compressed(tmp_path, tied | {"lm_head": (dtype, shape, bytes(other))})
+    spoilt = bytearray(data)
+    spoilt[3 * CHUNK] ^= 1
+    other = (dtype, shape, bytes(spoilt))
+    path = compressed(tmp_path, tied | {"lm_head": other})
     size = stored_sizes(path)["lm_head"]
-    assert 0.6 * CHUNK < size < 0.7 * CHUNK + most(tied["embed"])
+    assert 0.6 * CHUNK < size < 0.7 * CHUNK + most(other)
     check_bytes(rng, path)
 
 
 def test_tensors_of_one_value_are_no_copies(tmp_path, rng):
-    zeros = ("F32", [1 << 18], bytes(1 << 20))
+    zeros = ("F32", [CHUNK], bytes(4 * CHUNK))
     path = compressed(tmp_path, {"a": zeros, "b": zeros, "c": tensor(rng, "F32", [9])})
     assert not Container(path.read_bytes()).header.has_copies
 
@@ -170,7 +173,7 @@ def test_threads_do_not_matter(tmp_path, tied):
     assert first == second
 
 
-@pytest.mark.parametrize("chunk_log2", [16, 20, 22])
+@pytest.mark.parametrize("chunk_log2", [16, 18, 20])
 def test_other_chunk_sizes(rng, tmp_path, tied, chunk_log2):
     plain = write_safetensors(tmp_path / "model.safetensors", tied | {"more": tied["embed"]})
     path = tmp_path / "model.safetensors.zipfs"
@@ -320,15 +323,16 @@ def test_copies_at_the_limits(rng):
 
 def test_more_runs_than_a_chunk_may_have(rng):
     """Rather than that, the chunk is encoded without copies."""
-    few = rng.integers(0, 5, CHUNK, np.uint8).tobytes()
-    base = 7 * CHUNK
+    size = 1 << 18
+    few = rng.integers(0, 5, size, np.uint8).tobytes()
+    base = 7 * size
     segments = b"".join(struct.pack("<QQII", base + 4096 * i, 4096, (1, 3)[i % 2], 0) for i in range(64))
-    dst = bytearray(CHUNK)
+    dst = bytearray(size)
     for copies, expected in (
         ([(base + 8192, 4096, 9)], 1),
         ([(base + 10_000, 100, 9)], 0),
         ([(base + 10_000 * i, 100, 9) for i in range(8)], 0),
     ):
         [(stored_size, _, _, _)] = _native.Codec(18).encode(few, 7, segments, 1, dst, duplicates.packed(copies))
-        runs = _native.chunk_runs(dst[:stored_size], CHUNK)
+        runs = _native.chunk_runs(dst[:stored_size], size)
         assert [run[0] for run in runs].count(COPY) == expected

@@ -10,8 +10,9 @@ import pytest
 from mounts import Mounted, bf16_bytes, drop_pages, mounting, put
 
 from zipfs import _native
+from zipfs.pipeline import CHUNK_LOG2
 
-CHUNK = 256 << 10
+CHUNK = 1 << CHUNK_LOG2
 SIZE = 6 * CHUNK + 12_346
 BETWEEN = 2 * CHUNK + 4321
 TIED = bf16_bytes(11, SIZE)
