@@ -11,11 +11,11 @@ import sys
 import time
 
 import pytest
-from mounts import bf16_bytes, eventually, mounting, put
+from mounts import bf16_bytes, eventually, mounting, put, why_not
 
 import zipfs
 from zipfs import mountpoint as points
-from zipfs.drivers import fusepy
+from zipfs.drivers import fusepy, native
 from zipfs.errors import MountError, UsageError
 from zipfs.mount import mount_command, parse_options, start, stop, umount_command
 from zipfs.tree import MAX_IDLE_FILES
@@ -306,6 +306,45 @@ def test_mfusepy_falls_back_to_libfuse_2(tmp_path, weights, monkeypatch):
         assert (mount.path / "weights").read_bytes() == DATA
         assert "libfuse.so.2" in libraries_of(mount.pid)
         assert len(mount.log_lines("libfuse 2", "apt install fuse3")) == 1
+
+
+def test_the_native_driver_is_the_default(tmp_path, weights, monkeypatch):
+    reason = why_not("native")
+    if reason:
+        pytest.skip(reason)
+    monkeypatch.delenv("FUSE_LIBRARY_PATH", raising=False)
+    with mounting(None, tmp_path, weights) as mount:
+        assert "/_fuse.abi3.so" in libraries_of(mount.pid)
+    path, _ = fusepy.find_library((3, 2))
+    monkeypatch.setenv("FUSE_LIBRARY_PATH", path)  # for those who set it, which the native driver does not look at
+    with mounting(None, tmp_path, weights) as mount:
+        assert "/_fuse.abi3.so" not in libraries_of(mount.pid)
+
+
+def test_a_build_without_the_native_driver_says_so(tmp_path, weights, monkeypatch):
+    lacking = tmp_path / "lacking"
+    shutil.copytree(os.path.dirname(zipfs.__file__), lacking / "zipfs", ignore=shutil.ignore_patterns("_fuse.*"))
+    (tmp_path / "mnt").mkdir()
+    command = [sys.executable, "-P", "-m", "zipfs", "mount", weights, tmp_path / "mnt"]
+    environment = os.environ | {"PYTHONPATH": str(lacking)}
+    result = subprocess.run([*command, "--driver", "native"], env=environment, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "this build of zipfs has no native driver" in result.stderr
+    assert "apt install libfuse3-dev" in result.stderr
+    subprocess.run(command, env=environment, check=True)
+    try:
+        assert (tmp_path / "mnt" / "weights").read_bytes() == DATA
+    finally:
+        umount_command(tmp_path / "mnt")
+
+
+def test_a_native_driver_without_its_library_says_so(monkeypatch):
+    def import_module(name):
+        raise ImportError("libfuse3.so.3: cannot open shared object file", name=name)
+
+    monkeypatch.setattr(native.importlib, "import_module", import_module)
+    with pytest.raises(MountError, match="libfuse3.so.3: cannot open .* --driver mfusepy"):
+        native.load()
 
 
 def test_options():
