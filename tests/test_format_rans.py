@@ -72,6 +72,14 @@ def large_numbers(**fields: object) -> Chunk:
     return plane(spoil(parts, fields).plane(), values.tobytes())
 
 
+def largest_numbers(at: int, number: int) -> Chunk:
+    """All 60 near values, and 9 far ones: their number is 60, five nibbles. The at-th of them is changed."""
+    values = (np.arange(1000) % 70).astype(np.uint8)
+    parts = rans(values, ([10, 246], [0, 0], 1))
+    where = [i for i, q in enumerate(parts.numbers) if q == 60]
+    return plane(spoil(parts, {"numbers": replaced(where[at], number)}).plane(), values.tobytes())
+
+
 def wide(**fields: object) -> Chunk:
     """In a field of 10 bits, so with values of two bytes; 126 near, 157 and 189 far."""
     first = split_fields(BF16_JOINT, WORDS)[0]
@@ -201,6 +209,14 @@ CASES = {
     "number of three nibbles too large": (lambda: large_numbers(numbers=replaced(0, 31)), "BAD_RANS"),
     "number 255": (lambda: large_numbers(numbers=replaced(0, 255)), "BAD_RANS"),
     "number 256": (lambda: large_numbers(numbers=replaced(0, 256)), "BAD_RANS"),
+    "number 61": (lambda: largest_numbers(0, 61), "BAD_RANS"),
+    "number 75": (lambda: largest_numbers(0, 75), "BAD_RANS"),
+    "number 90": (lambda: largest_numbers(0, 90), "BAD_RANS"),
+    **{
+        f"number {number} of far value {at}": (lambda at=at, number=number: largest_numbers(at, number), "BAD_RANS")
+        for at in range(1, 100, 7)
+        for number in (75, 60 + 256)
+    },
     "last number too large, in two nibbles": (lambda: large_numbers(numbers=replaced(-1, 44)), "BAD_RANS"),
     "near value of none": (lambda: seven_bits(near=[]), "BAD_RANS"),
     "nibbles end within a number": (lambda: with_escape(more_nibbles=[15]), "BAD_RANS"),
@@ -237,6 +253,7 @@ ACCEPTED = {
         rans(SYMBOLS, ([36] * 7 + [4], [0, 1, 2, 3, 4, 5, 6, 0], 1)).plane()
     ),
     "the numbers that are spoilt above": lambda: large_numbers(),
+    "the largest numbers that are spoilt above": lambda: largest_numbers(0, 60),
     "near values that do not occur": lambda: with_near([4, 5] + [255] * 13),
     "60 near values": lambda: with_near([4, 5] + [255] * 58),
     "a near value twice": lambda: with_escape(near=[4, 5, 5], numbers=lambda numbers: [q + (q > 0) for q in numbers]),
