@@ -18,8 +18,8 @@ struct zipfs_kernels {
     uint64_t (*hash)(const uint8_t *src, size_t src_size, uint64_t seed); /* XXH3-64 */
     void (*histogram)(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 
-    /* Adds the occurrences of codes below 64 to their counts. */
-    void (*count_codes)(const uint8_t *codes, size_t n, uint32_t count[64]);
+    /* Counts the codes below 64 in the first of every `every` groups of 64 codes. */
+    void (*count_codes)(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]);
 
     /* RAW planes of fields of 1 to 6 bits. unpack may start at any multiple of 8 values. */
     void (*unpack)(const uint8_t *src, unsigned bits, uint8_t *values, size_t n);
@@ -67,9 +67,8 @@ bool zipfs_rans_decode_scalar(struct zipfs_rans_decoder *decoder, uint8_t *value
 void zipfs_rans_encode_scalar(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n);
 size_t zipfs_rans_numbers_scalar(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
 void zipfs_rans_patterns_scalar(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst);
-void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, uint32_t count[64]);
+void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]);
 void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]);
-void zipfs_count_codes_avx512(const uint8_t *codes, size_t n, uint32_t count[64]);
 void zipfs_histogram_avx2(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 bool zipfs_rans_decode_avx2(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
 void zipfs_rans_encode_avx2(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);

@@ -13,14 +13,14 @@
 /* ---- counting ---- */
 
 /* Compares with each code, 16 at a time, and counts in bytes: counting in memory takes three times as long, since equal
- * neighbours wait for each other. At most 255 vectors. */
-TARGET static void count_few(const uint8_t *codes, size_t n, uint32_t count[64]) {
+ * neighbours wait for each other. At most 255 groups. */
+TARGET static void count_few(const uint8_t *codes, size_t n, size_t every, uint32_t count[64]) {
     enum { AT_ONCE = 16 };
     for (unsigned c = 0; c < 64; c += AT_ONCE) {
         __m512i counts[AT_ONCE];
         for (unsigned k = 0; k < AT_ONCE; k++)
             counts[k] = _mm512_setzero_si512();
-        for (size_t i = 0; i < n; i += GROUP) {
+        for (size_t i = 0; i < n; i += GROUP * every) {
             __m512i x = _mm512_mask_loadu_epi8(bytes(255), first(n - i), codes + i);
             for (unsigned k = 0; k < AT_ONCE; k++)
                 counts[k] = _mm512_mask_sub_epi8(counts[k], _mm512_cmpeq_epi8_mask(x, bytes(c + k)), counts[k],
@@ -31,11 +31,12 @@ TARGET static void count_few(const uint8_t *codes, size_t n, uint32_t count[64])
     }
 }
 
-void zipfs_count_codes_avx512(const uint8_t *codes, size_t n, uint32_t count[64]) {
-    enum { MOST = 255 * GROUP };
-    for (; n > MOST; n -= MOST, codes += MOST)
-        count_few(codes, MOST, count);
-    count_few(codes, n, count);
+static void count_codes(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]) {
+    size_t most = 255 * GROUP * every;
+    memset(count_ret, 0, 64 * sizeof count_ret[0]);
+    for (; n > most; n -= most, codes += most)
+        count_few(codes, most, every, count_ret);
+    count_few(codes, n, every, count_ret);
 }
 
 /* ---- packed bits: `bits` is a constant wherever it matters, so that the tables below are too ---- */
@@ -388,7 +389,7 @@ const struct zipfs_kernels zipfs_kernels_avx512 = {
     .name = "avx512",
     .hash = zipfs_hash_avx512,
     .histogram = zipfs_histogram_avx2,
-    .count_codes = zipfs_count_codes_avx512,
+    .count_codes = count_codes,
     .unpack = unpack,
     .pack = pack,
     .rans_decode = zipfs_rans_decode_avx512,

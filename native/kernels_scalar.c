@@ -24,11 +24,14 @@ void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[
         count_ret[v] = count[0][v] + count[1][v] + count[2][v] + count[3][v];
 }
 
-void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, uint32_t count[64]) {
-    uint32_t all[256];
-    zipfs_histogram_scalar(codes, n, all);
+void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]) {
+    uint32_t count[4][256];
+    memset(count, 0, sizeof count);
+    for (size_t first = 0; first < n; first += 64 * every)
+        for (size_t i = first, end = zipfs_min(n, first + 64); i < end; i++)
+            count[i & 3][codes[i]]++;
     for (unsigned c = 0; c < 64; c++)
-        count[c] += all[c];
+        count_ret[c] = count[0][c] + count[1][c] + count[2][c] + count[3][c];
 }
 
 /* ---- packed bits ---- */

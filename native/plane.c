@@ -157,6 +157,8 @@ static size_t gather_escapes(struct zipfs_encoder *encoder, const struct source 
                 far = put_value(far, value, source->bits);
                 num_far++;
             }
+            if (!table->num_near)
+                continue;
             for (; number >= ZIPFS_RANS_MORE; number -= ZIPFS_RANS_MORE)
                 put_nibble(encoder->nibbles, num++, ZIPFS_RANS_MORE);
             put_nibble(encoder->nibbles, num++, number);
@@ -285,22 +287,10 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
                               : improve_by_zstd(codec, effort->zstd_level, values, n, dst, size, capacity, coding_ret);
 }
 
-enum {
-    COUNT_BLOCK = 4096,
-    COUNT_SAMPLE = 32768, /* codes: a sample of this size loses less than 0.01 % of BF16, and saves three quarters of
-                           * the time for counting */
-};
-
-/* Counts codes in blocks from all over a long plane. */
-static void count_codes(const struct zipfs_kernels *kernels, const uint8_t *codes, size_t n,
-                        struct zipfs_rans_counts *counts_ret) {
-    size_t every = zipfs_max(n / COUNT_SAMPLE, 1);
-    *counts_ret = (struct zipfs_rans_counts){.num_codes = 64};
-    for (size_t i = 0; i < n; i += every * COUNT_BLOCK) {
-        size_t count = zipfs_min(n - i, COUNT_BLOCK);
-        kernels->count_codes(codes + i, count, counts_ret->count);
-        counts_ret->n += count;
-    }
+/* Groups of 64 codes of which one is counted, for a sample of 32768: it takes an eighth of the time, and loses less than
+ * 0.01 %. Longer pieces at longer distances lose 0.05 %, since neighbours are alike. */
+static size_t count_every(size_t n) {
+    return zipfs_max(n / 32768, 1);
 }
 
 size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, uint32_t layout, const uint8_t *codes,
@@ -313,7 +303,9 @@ size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, uint32_t layout, cons
     for (unsigned e = 0; e < 1u << info->exponent_bits; e++)
         for (unsigned m = 0; row[e] < 16 && m < 4; m++)
             value_of[4 * row[e] + m] = (uint16_t)(4 * e + m);
-    count_codes(codec->kernels, codes, n, &counts);
+    size_t every = count_every(n);
+    counts = (struct zipfs_rans_counts){.num_codes = 64, .n = (n / (64 * every)) * 64 + zipfs_min(n % (64 * every), 64)};
+    codec->kernels->count_codes(codes, n, every, counts.count);
     zipfs_rans_choose(&counts, source.bits, &table);
     return encode_rans(codec, &table, value_of, zipfs_rans_lanes(layout, n), &source, dst, capacity);
 }

@@ -25,7 +25,8 @@ static enum zipfs_status find_parts(const uint8_t *src, size_t src_size, size_t 
                         .num_far = zipfs_load32(src + 12), .num_lanes = 64u * src[2]};
     if (p->num_symbols < 2 || p->num_symbols > ZIPFS_RANS_MAX_SYMBOLS || src[1] > 1 ||
         (src[2] != 1 && src[2] != 2 && src[2] != 4) || p->num_near > (has_escape ? ZIPFS_RANS_MAX_NEAR : 0) ||
-        p->num_nibbles > (has_escape ? 5 * (uint64_t)n : 0) || p->num_far > p->num_nibbles)
+        p->num_nibbles > 5 * (uint64_t)(p->num_near ? n : 0) ||
+        p->num_far > (p->num_near ? p->num_nibbles : has_escape ? n : 0))
         return ZIPFS_BAD_RANS;
     p->freq = src + ZIPFS_RANS_HEADER;
     p->values = p->freq + p->num_symbols;
@@ -95,7 +96,7 @@ static bool resolve_far(const struct parts *p, const uint8_t *numbers, size_t nu
 static enum zipfs_status resolve_escapes(const struct parts *p, size_t n, unsigned bits, unsigned shift,
                                          const struct zipfs_kernels *kernels, uint8_t **room,
                                          struct zipfs_rans_decoder *decoder) {
-    size_t most = zipfs_min(n, p->num_nibbles), part = most + ZIPFS_RANS_MAX_LANES;
+    size_t most = p->num_near ? zipfs_min(n, p->num_nibbles) : p->num_far, part = most + ZIPFS_RANS_MAX_LANES;
     bool wide = zipfs_rans_is_wide(bits, shift);
     uint8_t *low = *room, *high = wide ? low + part : low, *numbers = high + part;
     uint8_t near_low[64] = {0}, near_high[64] = {0};
@@ -104,7 +105,11 @@ static enum zipfs_status resolve_escapes(const struct parts *p, size_t n, unsign
         near_low[i] = (uint8_t)pattern;
         near_high[i] = (uint8_t)(pattern >> 8);
     }
-    size_t num = kernels->rans_numbers(p->nibbles, p->num_nibbles, numbers, most);
+    size_t num = p->num_far;
+    if (p->num_near)
+        num = kernels->rans_numbers(p->nibbles, p->num_nibbles, numbers, most);
+    else
+        memset(numbers, 0, num);
     if (num == SIZE_MAX)
         return ZIPFS_BAD_RANS;
     bool bad = false;
@@ -264,51 +269,99 @@ static unsigned sort_codes(const struct zipfs_rans_counts *counts, uint8_t code_
     return num;
 }
 
-/* A code that fills half a slot is worth one: rarer ones cost less as escapes, by what their slots give to the others.
- * And one must make up for its place in the table. */
-static unsigned count_explicit(const struct zipfs_rans_counts *counts, const uint8_t *code, unsigned num) {
-    unsigned most = counts->complete && counts->num_codes == 256 && num <= ZIPFS_RANS_MAX_SYMBOLS
-                        ? num
-                        : (unsigned)zipfs_min(num, ZIPFS_RANS_MAX_SYMBOLS - 1);
-    unsigned explicit = 0;
-    while (explicit < most && (uint64_t)counts->count[code[explicit]] * 512 >= counts->n &&
-           counts->count[code[explicit]] >= 4)
-        explicit++;
-    return explicit ? explicit : 1;
+/* A candidate: the `explicit` most frequent codes as symbols, the next `num_near` near, others far. */
+struct choice {
+    unsigned explicit, num_near;
+    bool has_escape;
+    uint16_t freq[ZIPFS_RANS_MAX_SYMBOLS];
+    uint64_t bits;
+};
+
+struct candidates {
+    const struct zipfs_rans_counts *counts;
+    unsigned num_codes, most; /* that occur, and that may be explicit */
+    uint8_t code[256];        /* most frequent first */
+    unsigned value_bits;
+};
+
+static uint32_t count_of(const struct candidates *c, unsigned i) {
+    return c->counts->count[c->code[i]];
 }
 
+static void evaluate(const struct candidates *c, unsigned explicit, bool with_near, struct choice *choice_ret) {
+    uint32_t weight[ZIPFS_RANS_MAX_SYMBOLS];
+    uint64_t rest = c->counts->n, nibbles = 0;
+    for (unsigned s = 0; s < explicit; s++)
+        rest -= weight[s] = count_of(c, s);
+    *choice_ret = (struct choice){.explicit = explicit, .has_escape = rest || !c->counts->complete};
+    unsigned k = explicit, num_near = 0;
+    uint64_t far = rest;
+    if (choice_ret->has_escape)
+        weight[k++] = (uint32_t)rest;
+    for (unsigned i = explicit; with_near && i < c->num_codes && num_near < ZIPFS_RANS_MAX_NEAR; i++, num_near++) {
+        nibbles += (uint64_t)count_of(c, i) * (1 + num_near / ZIPFS_RANS_MORE);
+        far -= count_of(c, i);
+    }
+    if (num_near)
+        nibbles += far * (1 + num_near / ZIPFS_RANS_MORE);
+    choice_ret->num_near = num_near;
+    choice_ret->bits = quantise(weight, k, c->counts->n, choice_ret->freq) / ONE_BIT + 4 * nibbles +
+                       c->value_bits * (far + num_near) + (8 + c->value_bits) * k;
+}
+
+/* How many codes are at least one in `parts`. */
+static unsigned count_frequent(const struct candidates *c, unsigned parts) {
+    unsigned num = 0;
+    while (num < c->most && (uint64_t)count_of(c, num) * parts >= c->counts->n && count_of(c, num) >= 4)
+        num++;
+    return num ? num : 1;
+}
+
+/* Without near values: walks while it gets cheaper. Best for values that are nearly even but for a few. */
+static void search_far(const struct candidates *c, struct choice *best) {
+    unsigned least = c->num_codes == 2 ? 2 : 1, first = (unsigned)zipfs_max(count_frequent(c, 1024), least);
+    struct choice other;
+    evaluate(c, first, false, &other);
+    if (other.bits < best->bits)
+        *best = other;
+    for (unsigned s = first; s-- > least;) {
+        evaluate(c, s, false, &other);
+        if (other.bits >= best->bits)
+            break;
+        *best = other;
+    }
+    for (unsigned s = first + 1; s <= c->most; s++) {
+        evaluate(c, s, false, &other);
+        if (other.bits >= best->bits)
+            break;
+        *best = other;
+    }
+}
+
+/* A code that fills two thirds of a slot is worth one: rarer ones cost less as near values, by what their slots give to
+ * the others. Of a part of the codes no more is known, and they are the steep ones of joint layouts. */
 uint64_t zipfs_rans_choose(const struct zipfs_rans_counts *counts, unsigned bits, struct zipfs_rans_table *table_ret) {
     pthread_once(&once, fill_tables);
-    uint8_t code[256];
-    unsigned num = sort_codes(counts, code), explicit = count_explicit(counts, code, num), k = explicit;
-    uint32_t weight[ZIPFS_RANS_MAX_SYMBOLS];
-    size_t rest = counts->n;
+    struct candidates c = {.counts = counts, .value_bits = bits > 8 ? 16 : 8};
+    c.num_codes = sort_codes(counts, c.code);
+    bool all_fit = counts->complete && c.num_codes <= ZIPFS_RANS_MAX_SYMBOLS;
+    c.most = all_fit ? c.num_codes : (unsigned)zipfs_min(c.num_codes, ZIPFS_RANS_MAX_SYMBOLS - 1);
+    struct choice best;
+    evaluate(&c, count_frequent(&c, 384), true, &best);
+    if (counts->complete)
+        search_far(&c, &best);
     memset(table_ret, 0, sizeof *table_ret);
-    for (unsigned s = 0; s < explicit; s++) {
-        weight[s] = counts->count[code[s]];
-        rest -= weight[s];
-        table_ret->value[s] = code[s];
-    }
-    size_t far = rest, nibbles = 0;
-    table_ret->has_escape = rest || !counts->complete;
-    if (table_ret->has_escape) {
-        weight[k++] = (uint32_t)rest;
-        for (unsigned i = explicit; i < num && i < explicit + ZIPFS_RANS_MAX_NEAR; i++) {
-            table_ret->near[table_ret->num_near++] = code[i];
-            far -= counts->count[code[i]];
-            nibbles += counts->count[code[i]] * (1 + (i - explicit) / 15);
-        }
-        nibbles += far * (1 + table_ret->num_near / 15);
-    }
-    table_ret->num_symbols = (uint8_t)k;
-    uint16_t freq[ZIPFS_RANS_MAX_SYMBOLS];
-    uint64_t cost = quantise(weight, k, counts->n, freq);
-    for (unsigned s = 0, sum = 0; s < k; sum += freq[s], s++) {
-        table_ret->freq[s] = (uint8_t)freq[s];
+    table_ret->num_symbols = (uint8_t)(best.explicit + best.has_escape);
+    table_ret->has_escape = best.has_escape;
+    table_ret->num_near = (uint8_t)best.num_near;
+    for (unsigned s = 0, sum = 0; s < table_ret->num_symbols; sum += best.freq[s], s++) {
+        table_ret->freq[s] = (uint8_t)best.freq[s];
         table_ret->start[s] = (uint8_t)sum;
+        table_ret->value[s] = s < best.explicit ? c.code[s] : 0;
     }
-    unsigned value_bits = bits > 8 ? 16 : 8;
-    return cost / ONE_BIT + 4 * nibbles + value_bits * far + k * (8 + value_bits) + table_ret->num_near * value_bits;
+    for (unsigned i = 0; i < best.num_near; i++)
+        table_ret->near[i] = c.code[best.explicit + i];
+    return best.bits;
 }
 
 /* ---- encoding ---- */

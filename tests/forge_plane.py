@@ -180,7 +180,7 @@ def rans(values: np.ndarray, model: Model | None = None, num_lanes: int = 128, n
     symbols = symbol_of[values]
     escaped = values[symbols == k - 1].tolist() if has_escape else []
     near = [v for v, _ in Counter(escaped).most_common(num_near)]
-    numbers = [near.index(v) if v in near else len(near) for v in escaped]
+    numbers = [near.index(v) if v in near else len(near) for v in escaped if near]
     far = [v for v in escaped if v not in near]
     states, coded = rans_encode(symbols, freq, num_lanes)
     return Rans(freq, value, states, coded, has_escape, near, numbers, far=far, value_size=values.itemsize)

@@ -13,8 +13,9 @@ def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
     require(has_escape <= 1, "BAD_RANS", f"has_escape {has_escape}")
     require(lanes in (1, 2, 4), "BAD_RANS", f"{lanes} * 64 lanes")
     require(num_near <= (60 if has_escape else 0), "BAD_RANS", f"{num_near} near values")
-    require(num_nibbles <= (5 * n if has_escape else 0), "BAD_RANS", f"{num_nibbles} nibbles")
-    require(num_far <= num_nibbles, "BAD_RANS", f"{num_far} far values of {num_nibbles} nibbles")
+    require(num_nibbles <= (5 * n if num_near else 0), "BAD_RANS", f"{num_nibbles} nibbles")
+    most_far = num_nibbles if num_near else n if has_escape else 0
+    require(num_far <= most_far, "BAD_RANS", f"{num_far} far values, {most_far} at most")
     v = 1 if bits <= 8 else 2
     sizes = [k, v * k, v * num_near, 2 * 64 * lanes, coded_size, ceil_div(num_nibbles, 2), v * num_far]
     require(len(data) == 16 + sum(sizes), "BAD_PLANE", "sizes do not fill the plane")
@@ -29,7 +30,7 @@ def decode_rans(data: bytes, n: int, bits: int) -> np.ndarray:
     states = np.frombuffer(parts[3], "<u2").astype(np.uint32)
     require(bool(np.all(states >= 256)), "BAD_RANS", "a state under 256")
     coded = np.frombuffer(parts[4], np.uint8).astype(np.uint32)
-    escaped = escaped_values(parts[5], num_nibbles, near, far)
+    escaped = escaped_values(parts[5], num_nibbles, near, far) if num_near else far
     require(len(escaped) <= n, "BAD_RANS", f"{len(escaped)} escapes of {n} values")
     symbols = rans_symbols(freq, states, coded, ceil_div(n, 64 * lanes)).reshape(-1)[:n]
     plain = value[symbols]
