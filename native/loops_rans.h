@@ -267,18 +267,15 @@ STEP void encode_symbols(const struct encode_tables *t, struct lanes *lanes, vec
     lanes->low = add(lanes->low, look_up64(&t->start, symbol));
 }
 
-/* A group of `count` codes, at most GROUP; lanes beyond get symbol 0. Returns which are escapes. */
+/* A group of codes, of which only the first `count` exist; lanes beyond get symbol 0, which is no escape. Returns which
+ * are escapes. */
 STEP uint64_t encode_group(const struct encode_tables *t, struct lanes *lanes, const uint8_t *codes, size_t count,
                            uint8_t **coded) {
-    if (ZIPFS_LIKELY(count >= GROUP)) {
-        vec symbol = look_up(&t->symbol_of, load(codes));
-        encode_symbols(t, lanes, symbol, coded);
-        return bits_of(where_equal(symbol, t->escape));
-    }
-    chosen used = first(count);
-    vec symbol = blend(used, look_up(&t->symbol_of, load_first(codes, count)), bytes(0));
+    vec symbol = ZIPFS_LIKELY(count >= GROUP)
+                     ? look_up(&t->symbol_of, load(codes))
+                     : blend(first(count), look_up(&t->symbol_of, load_first(codes, count)), bytes(0));
     encode_symbols(t, lanes, symbol, coded);
-    return bits_of(where_equal(symbol, t->escape)) & bits_of(used);
+    return bits_of(where_equal(symbol, t->escape));
 }
 
 STEP void encode_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n, unsigned groups) {

@@ -8,6 +8,17 @@
 #include "common.h"
 #include "container.h"
 
+uint64_t sample_weight(const struct zipfs_layout_info *info, uint64_t *state) {
+    uint64_t y = random_u64(state);
+    if (!info->exponent_bits)
+        return y & 0xffff & y >> 20;
+    unsigned below = 8u * info->width - info->exponent_bits; /* sign and mantissa */
+    uint64_t bias = (UINT64_C(1) << (info->exponent_bits - 1)) - 1,
+             drop = (uint64_t)__builtin_ctzll(random_u64(state) | 1 << 20);
+    uint64_t exponent = bias > drop ? bias - drop : 0;
+    return zipfs_layout_unrotate(info, exponent << below | (y & ((UINT64_C(1) << below) - 1)));
+}
+
 /* BF16 around 0.02: few exponents, random mantissas; every fourth stretch of 64 KiB is noise, every fifth zeros. */
 static void fill_plain(uint8_t *plain, size_t size, uint64_t seed) {
     for (size_t i = 0; i < size; i++) {

@@ -5,7 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "layout.h"
 #include "zipfs.h"
+
+/* An element whose exponent falls off like that of trained weights; a small number where the layout is no float's. */
+uint64_t sample_weight(const struct zipfs_layout_info *info, uint64_t *state);
 
 struct sample {
     uint8_t *plain;

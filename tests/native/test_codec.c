@@ -8,6 +8,7 @@
 #include "common.h"
 #include "cpu.h"
 #include "guarded.h"
+#include "sample.h"
 
 enum { CHUNK_LOG2 = 16, CHUNK = 1 << CHUNK_LOG2, NUM_PLAIN_LAYOUTS = ZIPFS_BF16_JOINT /* those of segments */ };
 
@@ -20,18 +21,6 @@ static struct guarded src_memory, dst_memory, payload_memory, joint_memory[4];
 /* ---- data ---- */
 
 enum data { WEIGHTS, NOISE, ZEROS, SPARSE, TEXT, SPECIALS, MIXED, NUM_DATA };
-
-/* A float of the layout whose exponent falls off like that of trained weights. */
-static uint64_t weight(const struct zipfs_layout_info *info, uint64_t *state) {
-    uint64_t y = random_u64(state);
-    if (!info->exponent_bits)
-        return y & 0xffff & y >> 20;                         /* small integers */
-    unsigned below = 8u * info->width - info->exponent_bits; /* sign and mantissa */
-    uint64_t bias = (UINT64_C(1) << (info->exponent_bits - 1)) - 1,
-             drop = (uint64_t)__builtin_ctzll(random_u64(state) | 1 << 20);
-    uint64_t exponent = bias > drop ? bias - drop : 0;
-    return zipfs_layout_unrotate(info, exponent << below | (y & ((UINT64_C(1) << below) - 1)));
-}
 
 static void fill(uint8_t *dst, size_t size, enum data data, uint32_t layout, uint64_t *state) {
     static const char text[] =
@@ -49,7 +38,7 @@ static void fill(uint8_t *dst, size_t size, enum data data, uint32_t layout, uin
         }
     }
     for (size_t i = 0; data == WEIGHTS && i + info->width <= size; i += info->width) {
-        uint64_t x = weight(info, state);
+        uint64_t x = sample_weight(info, state);
         memcpy(dst + i, &x, info->width);
     }
     for (size_t i = 0; data == MIXED && i < size; i += 5000)
