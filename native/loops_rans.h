@@ -3,7 +3,7 @@
  * groups of GROUP lanes, and each group as two vectors of bytes: the low byte of every state is its slot, so one look-up
  * serves all lanes of the group, and "below 256" is "high byte zero".
  *
- *   slot -> symbol        a table of 256 bytes
+ *   slot -> symbol        whatever is quick here
  *   symbol -> freq etc.   tables of 64 bytes
  *   renormalisation       high = low; low = the next coded bytes, dealt out to the lanes that ask for one
  *
@@ -13,6 +13,7 @@
  * Steps beside those of loops_layouts.h:
  *   add subtract                  of bytes
  *   load_table64 look_up64        tables of 64 bytes
+ *   load_slots symbols_of         the symbols of slots; they ascend by one, from 0
  *   load_lanes store_lanes        GROUP states and their bytes
  *   where_equal blend bits_of count_of first
  *                                 lanes that are chosen: by comparison, or the first ones
@@ -40,7 +41,7 @@ STEP void store_states(uint16_t *state, const struct lanes *lanes, unsigned grou
 /* ---- decoding ---- */
 
 struct tables {
-    struct table256 symbol; /* of a slot */
+    struct slots slots;
     struct table64 freq, start, low, high;
     vec escape; /* its symbol in each byte */
 };
@@ -52,7 +53,7 @@ struct cursors {
 
 STEP struct tables load_tables(const struct zipfs_rans_decoder *decoder) {
     struct tables t;
-    t.symbol = load_table256(decoder->symbol);
+    t.slots = load_slots(decoder->symbol);
     t.freq = load_table64(decoder->table.freq);
     t.start = load_table64(decoder->table.start);
     t.low = load_table64(decoder->pattern_low);
@@ -63,7 +64,7 @@ STEP struct tables load_tables(const struct zipfs_rans_decoder *decoder) {
 
 /* Advances a group, which takes its bytes from at->coded, and returns its symbols. */
 STEP vec advance(const struct tables *t, struct lanes *lanes, struct cursors *at) {
-    vec slot = lanes->low, symbol = look_up(&t->symbol, slot);
+    vec slot = lanes->low, symbol = symbols_of(&t->slots, slot);
     vec place = subtract(slot, look_up64(&t->start, symbol));
     *lanes = multiply_add(look_up64(&t->freq, symbol), lanes->high, place);
     chosen hungry = where_equal(lanes->high, bytes(0));

@@ -157,6 +157,42 @@ STEP size_t count_of(chosen lanes) {
     return counts_up_to(lanes) >> 56;
 }
 
+/* ---- slots: by blocks of eight, the first one's symbol and the number of symbols that begin up to a slot ---- */
+
+enum { BLOCK = 8, NUM_BLOCKS = 256 / BLOCK };
+
+struct slots {
+    uint8x16x2_t base;   /* of each block: the symbol of its first slot */
+    uint8x16x2_t begins; /* bit k: slot k + 1 of the block begins a symbol */
+};
+
+STEP vec next_in_block(vec x) {
+    EACH_PART(vreinterpretq_u8_u64(vshrq_n_u64(vreinterpretq_u64_u8(x.part[p]), 8)));
+}
+
+STEP struct slots load_slots(const uint8_t symbol[256]) {
+    uint8_t base[NUM_BLOCKS], begins[NUM_BLOCKS];
+    for (unsigned b = 0; b < NUM_BLOCKS; b++)
+        base[b] = symbol[BLOCK * b];
+    for (unsigned slot = 0; slot < 256; slot += GROUP) {
+        vec symbols = load(symbol + slot);
+        uint64_t begin = ~bits_of(where_equal(symbols, next_in_block(symbols))) & 0x7f7f7f7f7f7f7f7f;
+        memcpy(begins + slot / BLOCK, &begin, sizeof begin);
+    }
+    return (struct slots){vld1q_u8_x2(base), vld1q_u8_x2(begins)};
+}
+
+STEP uint8x16_t symbols_of_part(const struct slots *slots, uint8x16_t slot) {
+    const uint8x16_t up_to = {0, 1, 3, 7, 15, 31, 63, 127};
+    uint8x16_t block = vshrq_n_u8(slot, 3), within = vandq_u8(slot, vdupq_n_u8(BLOCK - 1));
+    uint8x16_t begins = vandq_u8(vqtbl2q_u8(slots->begins, block), vqtbl1q_u8(up_to, within));
+    return vaddq_u8(vqtbl2q_u8(slots->base, block), vcntq_u8(begins));
+}
+
+STEP vec symbols_of(const struct slots *slots, vec slot) {
+    EACH_PART(symbols_of_part(slots, slot.part[p]));
+}
+
 /* ---- chosen lanes and streams, eight lanes at a time, by tables of all choices among eight ---- */
 
 #define BIT(m, i) ((m) >> (i) & 1)
