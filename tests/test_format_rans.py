@@ -80,6 +80,13 @@ def largest_numbers(at: int, number: int) -> Chunk:
     return plane(spoil(parts, {"numbers": replaced(where[at], number)}).plane(), values.tobytes())
 
 
+def no_near(**fields: object) -> Chunk:
+    """4, 5 and 6 behind an escape, all far: 428 of them, and no nibbles."""
+    parts = rans(SYMBOLS, ([40, 40, 40, 40, 96], [0, 1, 2, 3, 0], 1), num_near=0)
+    assert (len(parts.nibbles()), len(parts.far)) == (0, 428)
+    return plane(spoil(parts, fields).plane())
+
+
 def wide(**fields: object) -> Chunk:
     """In a field of 10 bits, so with values of two bytes; 126 near, 157 and 189 far."""
     first = split_fields(BF16_JOINT, WORDS)[0]
@@ -218,7 +225,13 @@ CASES = {
         for number in (75, 60 + 256)
     },
     "last number too large, in two nibbles": (lambda: large_numbers(numbers=replaced(-1, 44)), "BAD_RANS"),
-    "near value of none": (lambda: seven_bits(near=[]), "BAD_RANS"),
+    "nibbles without near values": (lambda: no_near(more_nibbles=[0] * 428), "BAD_RANS"),
+    "a nibble without near values": (lambda: no_near(more_nibbles=[0]), "BAD_RANS"),
+    "more far values than elements": (lambda: no_near(far=[6] * 1001), "BAD_RANS"),
+    "far values near 2^32 without near ones": (lambda: no_near(num_far=(1 << 32) - 1), "BAD_RANS"),
+    "far value missing without near ones": (lambda: no_near(far=lambda f: f[:-1]), "BAD_RANS"),
+    "no far values without near ones": (lambda: no_near(far=[]), "BAD_RANS"),
+    "far value left without near ones": (lambda: no_near(far=lambda f: [*f, 6]), "BAD_RANS"),
     "nibbles end within a number": (lambda: with_escape(more_nibbles=[15]), "BAD_RANS"),
     "nibbles end within a long number": (lambda: large_numbers(more_nibbles=[15, 15]), "BAD_RANS"),
     "last number ends early": (lambda: large_numbers(numbers=lambda q: q[:-1], more_nibbles=[15]), "BAD_RANS"),
@@ -256,6 +269,7 @@ ACCEPTED = {
     "the largest numbers that are spoilt above": lambda: largest_numbers(0, 60),
     "near values that do not occur": lambda: with_near([4, 5] + [255] * 13),
     "60 near values": lambda: with_near([4, 5] + [255] * 58),
+    "far values without near ones": lambda: no_near(),
     "a near value twice": lambda: with_escape(near=[4, 5, 5], numbers=lambda numbers: [q + (q > 0) for q in numbers]),
     "a near value that is written out": lambda: with_escape(numbers=replaced(0, 2), far=lambda f: [4, *f]),
     "a near value that is a symbol": lambda: with_near([4, 5, 0]),

@@ -67,6 +67,8 @@ static uint8_t *write_escapes(const struct zipfs_rans_encoder *encoder, const ui
         unsigned number = number_of(&encoder->table, codes[i]);
         if (number == encoder->table.num_near)
             far_end = put_value(far_end, codes[i], bits);
+        if (encoder->table.num_near == 0)
+            continue;
         for (; number >= 15; number -= 15, num++)
             dst[num / 2] |= (uint8_t)(15 << num % 2 * 4);
         dst[num / 2] |= (uint8_t)(number << num % 2 * 4);
