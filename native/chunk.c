@@ -30,6 +30,7 @@ static void free_encoder(struct zipfs_encoder *encoder) {
     free(encoder->fields);
     free(encoder->coded);
     free(encoder->escaped);
+    free(encoder->numbers);
     free(encoder->nibbles);
     free(encoder->far);
     free(encoder->trial);
@@ -78,14 +79,16 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     size_t size = codec->chunk_size;
     encoder->cctx = ZSTD_createCCtx();
     encoder->fields = malloc(ZIPFS_FIELDS_PER_BYTE * size);
-    encoder->coded = malloc(size + ZIPFS_RANS_MAX_LANES);
+    encoder->coded = malloc(size + ZIPFS_RANS_CODED_ROOM);
     encoder->escaped = malloc((size + 63) / 64 * sizeof encoder->escaped[0]);
-    encoder->nibbles = malloc(ZIPFS_NIBBLES_PER_BYTE / 2 * size + 1);
+    encoder->numbers = malloc(size);
+    encoder->nibbles_capacity = ZIPFS_NIBBLES_PER_BYTE / 2 * size;
+    encoder->nibbles = malloc(encoder->nibbles_capacity + ZIPFS_NIBBLES_PER_BYTE * size);
     encoder->far = malloc(size);
     encoder->trial = malloc(size);
     encoder->check = malloc(size);
     encoder->counts = malloc((size / ZIPFS_DIVIDE_WINDOW + 1) * sizeof encoder->counts[0]);
-    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escaped || !encoder->nibbles ||
+    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escaped || !encoder->numbers || !encoder->nibbles ||
         !encoder->far || !encoder->trial || !encoder->check || !encoder->counts) {
         free_encoder(encoder);
         return ZIPFS_NO_MEMORY;

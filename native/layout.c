@@ -1,8 +1,6 @@
 /* The table of layouts, and the position of the sign. */
 #include "layout.h"
 
-#include "common.h"
-
 static const struct zipfs_layout_info layouts[ZIPFS_NUM_LAYOUTS] = {
     [ZIPFS_BYTES] = {1, 1, {8}, 0, false, 0},
     [ZIPFS_BF16] = {2, 2, {8, 8}, 8, false, ZIPFS_BF16_JOINT},
@@ -46,11 +44,4 @@ uint64_t zipfs_layout_unrotate(const struct zipfs_layout_info *info, uint64_t y)
     uint64_t low = (UINT64_C(1) << low_bits) - 1;
     uint64_t sign = y >> low_bits & 1, high = y >> (low_bits + 1);
     return sign << top | high << low_bits | (y & low);
-}
-
-unsigned zipfs_joint_value(const struct zipfs_layout_info *info, const uint8_t *src) {
-    uint32_t x = info->width == 1   ? src[0]
-                 : info->width == 2 ? zipfs_load16(src)
-                                    : zipfs_load32(src);
-    return x >> zipfs_joint_shift(info) & ((1u << info->bits[0]) - 1);
 }

@@ -2,6 +2,7 @@
 #ifndef ZIPFS_LAYOUT_H
 #define ZIPFS_LAYOUT_H
 
+#include "common.h"
 #include "zipfs.h"
 
 enum { ZIPFS_MAX_FIELDS = 9, ZIPFS_MAX_WIDTH = 8, ZIPFS_JOINT_MANTISSA = 2 };
@@ -27,7 +28,10 @@ static inline unsigned zipfs_joint_shift(const struct zipfs_layout_info *info) {
     return 8u * info->width - 1 - info->bits[0];
 }
 
-/* The first field of the joint element at src. */
-unsigned zipfs_joint_value(const struct zipfs_layout_info *info, const uint8_t *src);
+/* The first field of the joint element at src; `width` is that of the layout. */
+static inline unsigned zipfs_joint_value(const struct zipfs_layout_info *info, unsigned width, const uint8_t *src) {
+    uint32_t x = width == 1 ? src[0] : width == 2 ? zipfs_load16(src) : zipfs_load32(src);
+    return x >> zipfs_joint_shift(info) & ((1u << info->bits[0]) - 1);
+}
 
 #endif

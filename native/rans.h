@@ -14,6 +14,8 @@ enum {
     ZIPFS_RANS_MORE = 15, /* the nibble that adds 15 to the number that follows */
     ZIPFS_RANS_MAX_VALUES = 1024, /* of the widest field, 10 bits */
     ZIPFS_RANS_HEADER = 16,       /* bytes before the table */
+    /* Bytes that an encoder needs before the first place of coded ones, besides one for each code. */
+    ZIPFS_RANS_CODED_ROOM = 2 * ZIPFS_RANS_MAX_LANES,
 };
 
 /* Symbols 0 to num_symbols - 1; the rest of each array is zero. With has_escape the last symbol is the escape. */
@@ -60,7 +62,7 @@ struct zipfs_rans_encoder {
     uint8_t symbol_of[256];        /* of each code */
     unsigned num_lanes;
     uint16_t state[ZIPFS_RANS_MAX_LANES];
-    uint8_t *coded;    /* moves down; n + ZIPFS_RANS_MAX_LANES bytes lie before its first place */
+    uint8_t *coded;    /* moves down; n + ZIPFS_RANS_CODED_ROOM bytes lie before its first place */
     uint64_t *escaped; /* bit i % 64 of word i / 64: code i is the escape. Written when there is one. */
 };
 

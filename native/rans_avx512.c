@@ -340,11 +340,16 @@ STEP __m512i odd_words(__m512i low, __m512i high) {
     return _mm512_mask_mov_epi8(high, EVEN, _mm512_srli_epi16(low, 8));
 }
 
-/* Puts the chosen bytes in front of *end, the lowest lane first. */
-STEP void put_in_front(uint8_t **end, __mmask64 chosen, __m512i bytes) {
-    size_t count = (size_t)__builtin_popcountll(chosen);
+/* Puts the chosen bytes in front of *end, the lowest lane first. A whole vector is stored, whose surplus is overwritten
+ * by what comes next: GROUP bytes before the first ones must be there. */
+STEP void put_in_front(uint8_t **end, __mmask64 chosen, __m512i x) {
+    uint8_t lane[64];
+    for (unsigned i = 0; i < 64; i++)
+        lane[i] = (uint8_t)i;
+    unsigned count = (unsigned)__builtin_popcountll(chosen);
+    __m512i index = _mm512_add_epi8(load(lane), bytes(count)); /* modulo 64: to the end of the vector */
+    store(*end - GROUP, _mm512_permutexvar_epi8(index, _mm512_maskz_compress_epi8(chosen, x)));
     *end -= count;
-    _mm512_mask_storeu_epi8(*end, first(count), _mm512_maskz_compress_epi8(chosen, bytes));
 }
 
 /* Codes 64 symbols into their lanes. */

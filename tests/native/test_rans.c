@@ -113,7 +113,7 @@ static size_t encode_with(const struct zipfs_rans_table *table, const struct zip
     uint8_t *src = guarded_at(&codes_memory, n, true);
     memcpy(src, codes, n);
     zipfs_rans_encoder_init(&encoder, table, num_lanes);
-    uint8_t *coded_end = guarded_at(&coded_memory, n + ZIPFS_RANS_MAX_LANES, n / 2 % 2) + n + ZIPFS_RANS_MAX_LANES;
+    uint8_t *coded_end = guarded_at(&coded_memory, n + ZIPFS_RANS_CODED_ROOM, n / 2 % 2) + n + ZIPFS_RANS_CODED_ROOM;
     size_t num_words = (n + 63) / 64;
     encoder.coded = coded_end;
     encoder.escaped = (uint64_t *)guarded_at(&escaped_memory, 8 * num_words, n / 2 % 2);
@@ -248,7 +248,7 @@ int main(void) {
     printf("seed %llu\n", (unsigned long long)state);
     num_usable = zipfs_kernels_usable(usable);
     guarded_make(&codes_memory, MAX_N);
-    guarded_make(&coded_memory, MAX_N + ZIPFS_RANS_MAX_LANES);
+    guarded_make(&coded_memory, MAX_N + ZIPFS_RANS_CODED_ROOM);
     guarded_make(&escaped_memory, MAX_N);
     guarded_make(&plane_memory, PLANE);
     guarded_make(&room_memory, 3 * (MAX_N + ZIPFS_RANS_MAX_LANES));
