@@ -227,18 +227,16 @@ static int tree_stats(void *context, char **text_ret) {
 /* ---- Session ---- */
 
 static int session_init(SessionObject *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"operations", "mountpoint", "options", "max_threads", "clone_fd", NULL};
+    static char *names[] = {"operations", "mountpoint", "options", "max_threads", NULL};
     struct zipfs_session_options options = {0};
     PyObject *operations;
-    int clone_fd = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OyyI|p:Session", names, &operations, &options.mountpoint,
-                                     &options.mount_options, &options.max_threads, &clone_fd))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OyyI:Session", names, &operations, &options.mountpoint,
+                                     &options.mount_options, &options.max_threads))
         return -1;
     if (self->session || options.max_threads == 0) {
         PyErr_SetString(PyExc_ValueError, "a Session is made once, and needs a thread or more");
         return -1;
     }
-    options.clone_fd = clone_fd;
     const struct zipfs_session_tree tree = {self,      tree_lookup, tree_list, tree_readlink,
                                             tree_open, tree_statfs, tree_stats};
     int error = zipfs_session_create(&options, api, &tree, &self->session);

@@ -47,12 +47,13 @@ static struct fuse_session *new_fuse_session(const char *mount_options, void *us
     return fuse;
 }
 
-static struct fuse_loop_config *new_loop_config(const struct zipfs_session_options *options) {
+/* Threads that were started stay. They share one descriptor: one for each (clone_fd) was no faster on 2 cores, and users
+ * may be unable to open it. */
+static struct fuse_loop_config *new_loop_config(unsigned max_threads) {
     struct fuse_loop_config *config = fuse_loop_cfg_create();
     if (config) {
-        fuse_loop_cfg_set_max_threads(config, options->max_threads);
-        fuse_loop_cfg_set_idle_threads(config, options->max_threads);
-        fuse_loop_cfg_set_clone_fd(config, options->clone_fd);
+        fuse_loop_cfg_set_max_threads(config, max_threads);
+        fuse_loop_cfg_set_idle_threads(config, max_threads);
     }
     return config;
 }
@@ -67,7 +68,7 @@ int zipfs_session_create(const struct zipfs_session_options *options, const stru
     pthread_cond_init(&session->changed, NULL);
     session->end_fd = eventfd(0, EFD_CLOEXEC);
     session->mountpoint = strdup(options->mountpoint);
-    session->config = new_loop_config(options);
+    session->config = new_loop_config(options->max_threads);
     session->served.nodes = zipfs_nodes_create();
     session->served.replies = zipfs_replies_create();
     int error = 0;

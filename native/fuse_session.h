@@ -36,7 +36,6 @@ struct zipfs_session_options {
     const char *mountpoint;
     const char *mount_options; /* as after mount's -o */
     unsigned max_threads;
-    bool clone_fd; /* one descriptor of /dev/fuse for each thread */
 };
 
 struct zipfs_session;

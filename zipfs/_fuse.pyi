@@ -32,10 +32,8 @@ class Operations(Protocol):
 class Session:
     """A mount served by threads of its own, which have all signals blocked but SIGUSR1."""
 
-    def __init__(
-        self, operations: Operations, mountpoint: bytes, options: bytes, max_threads: int, clone_fd: bool = False
-    ) -> None:
-        """options: as after mount's -o; clone_fd: one descriptor of /dev/fuse for each thread."""
+    def __init__(self, operations: Operations, mountpoint: bytes, options: bytes, max_threads: int) -> None:
+        """options: as after mount's -o."""
     def start(self) -> None:
         """Mounts and serves. OSError when it cannot be; libfuse has then said why on stderr."""
     def fileno(self) -> int:
