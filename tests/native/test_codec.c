@@ -297,7 +297,7 @@ static void check_joint_split(const struct zipfs_kernels *kernels, uint32_t layo
         memcpy(&x, src + i * info->width, info->width);
         uint64_t y = zipfs_layout_rotate(info, x);
         unsigned position = 8u * info->width - info->bits[0], first = (unsigned)(y >> position);
-        CHECK_EQUAL(zipfs_joint_value(info, src + i * info->width), first);
+        CHECK_EQUAL(zipfs_joint_value(info, info->width, src + i * info->width), first);
         expected[0][i] = (uint8_t)(row[first >> 2] < 16 ? 4 * row[first >> 2] + (first & 3) : 64);
         for (unsigned f = 1; f < info->num_fields; f++) {
             position -= info->bits[f];
