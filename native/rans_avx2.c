@@ -2,16 +2,18 @@
  * Decoding rANS with AVX2. The states are kept in groups of 32, and each group as two vectors of bytes: the low byte of
  * every state is its slot, and "below 256" is "high byte zero".
  *
- *   slot -> symbol        by blocks of 8 slots: the symbol of the block's first slot, and a bit for each other slot that
- *                         begins a symbol, of which those up to the slot are counted
+ *   slot -> symbol        by blocks of 8 slots: the symbol of the block's first slot, and a bit for each other slot
+ *                         that begins a symbol, of which those up to the slot are counted
  *   symbol -> freq etc.   a shuffle for each 16 symbols
  *   renormalisation       high = low; low = the next coded bytes, dealt out by a shuffle whose index counts the
  *                         hungry lanes
+ *   escapes               their places are noted, and their patterns added to the elements later
  *
- * The loop is bound by the number of instructions; groups are independent, so that one hides another's latency.
+ * A group takes about 100 instructions, each of which waits for the one before. So all groups go through one stage
+ * before any goes on to the next: else the CPU sees two of them at a time only, which takes 1.5 times as long (Zen 5).
  */
 #ifndef __clang__
-#pragma GCC optimize("O3") /* unrolls the loops over rows, which must not be loops */
+#pragma GCC optimize("O3") /* unrolls the loops over rows, which must not stay loops */
 #endif
 
 #include "kernels.h"
@@ -27,11 +29,6 @@ struct tables {
     __m256i begins[2]; /* bit k: slot k + 1 of the block begins a symbol */
     struct symbol_table freq, start, low, high;
     __m256i escape; /* its symbol in each byte */
-};
-
-/* Where the streams have been read to. */
-struct cursors {
-    const uint8_t *coded, *escape_low, *escape_high;
 };
 
 TARGET static void make_tables(const struct zipfs_rans_decoder *decoder, struct tables *t) {
@@ -70,42 +67,60 @@ STEP __m256i symbols_of(const struct tables *t, __m256i slot) {
     return _mm256_add_epi8(base, _mm256_add_epi8(few, more));
 }
 
-/* The next bytes of a stream in the chosen lanes. Reads 32 bytes. */
-struct deal {
-    __m256i chosen, index;
-    unsigned first_half, both; /* how many are chosen */
+/* ---- stages ---- */
+
+/* The states of all lanes, and the symbols of their slots. */
+struct work {
+    unsigned groups;
+    struct lanes lanes[MAX_GROUPS];
+    __m256i symbol[MAX_GROUPS];
 };
 
-STEP struct deal deal_to(__m256i chosen) {
-    /* minus the chosen lanes so far, in each half */
+STEP void find_symbols(const struct tables *t, struct work *w) {
+    for (unsigned g = 0; g < w->groups; g++)
+        w->symbol[g] = symbols_of(t, w->lanes[g].low);
+}
+
+/* Up to the renormalisation. */
+STEP void advance(const struct tables *t, unsigned rows, struct work *w) {
+    const __m256i odd_mask = _mm256_set1_epi16((short)0xff00);
+    for (unsigned g = 0; g < w->groups; g++) {
+        const struct places at = find_places(rows, w->symbol[g]);
+        __m256i slot = w->lanes[g].low, high = w->lanes[g].high, freq = look_up(&t->freq, rows, &at);
+        __m256i place = _mm256_sub_epi8(slot, look_up(&t->start, rows, &at));
+        __m256i even = _mm256_mullo_epi16(even_bytes(freq), even_bytes(high));
+        __m256i odd = _mm256_mulhi_epu16(_mm256_and_si256(freq, odd_mask), _mm256_and_si256(high, odd_mask));
+        w->lanes[g] = to_bytes(_mm256_add_epi16(even, even_bytes(place)), _mm256_add_epi16(odd, odd_bytes(place)));
+    }
+}
+
+/* How many lanes of the lower half of a vector up to each are chosen, and of the upper one, in negative numbers. */
+STEP __m256i count_chosen(__m256i chosen) {
     const __m256i carry = _mm256_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, 7, 7, 7, 7, 7, 7, 7, 7, -1, -1, -1, -1, -1,
                                            -1, -1, -1, 7, 7, 7, 7, 7, 7, 7, 7);
     __m256i count = _mm256_add_epi8(chosen, _mm256_slli_epi64(chosen, 8));
     count = _mm256_add_epi8(count, _mm256_slli_epi64(count, 16));
     count = _mm256_add_epi8(count, _mm256_slli_epi64(count, 32));
-    count = _mm256_add_epi8(count, _mm256_shuffle_epi8(count, carry));
-    uint32_t mask = top_bits(chosen);
-    return (struct deal){chosen, _mm256_xor_si256(count, bytes(0xff)), (unsigned)_mm_popcnt_u32(mask & 0xffff),
-                         (unsigned)_mm_popcnt_u32(mask)};
+    return _mm256_add_epi8(count, _mm256_shuffle_epi8(count, carry));
 }
 
-/* x with dealt bytes in the chosen lanes. */
-STEP __m256i take(const struct deal *deal, const uint8_t *src, __m256i x) {
-    __m256i dealt = _mm256_shuffle_epi8(halves(src, src + deal->first_half), deal->index);
-    return _mm256_blendv_epi8(x, dealt, deal->chosen);
+/* Gives the next byte to each state that is below 256. Reads 32 bytes for each group: whether they are the stream's is
+ * the caller's care. Returns the first byte that was not given. */
+STEP const uint8_t *renormalise(struct work *w, const uint8_t *coded) {
+    for (unsigned g = 0; g < w->groups; g++) {
+        struct lanes *x = &w->lanes[g];
+        __m256i hungry = _mm256_cmpeq_epi8(x->high, _mm256_setzero_si256());
+        __m256i index = _mm256_xor_si256(count_chosen(hungry), bytes(0xff));
+        uint32_t mask = top_bits(hungry);
+        __m256i dealt = _mm256_shuffle_epi8(halves(coded, coded + _mm_popcnt_u32(mask & 0xffff)), index);
+        x->high = _mm256_blendv_epi8(x->high, x->low, hungry);
+        x->low = _mm256_blendv_epi8(x->low, dealt, hungry);
+        coded += _mm_popcnt_u32(mask);
+    }
+    return coded;
 }
 
-/* Advances 32 states up to the renormalisation. Returns the lanes that ask for a byte, and the symbols. */
-STEP __m256i advance(const struct tables *t, unsigned rows, struct lanes *lanes, __m256i *symbol_ret) {
-    __m256i slot = lanes->low, symbol = symbols_of(t, slot);
-    __m256i freq = look_up(&t->freq, rows, symbol);
-    __m256i place = _mm256_sub_epi8(slot, look_up(&t->start, rows, symbol));
-    __m256i even = _mm256_mullo_epi16(even_bytes(freq), even_bytes(lanes->high));
-    __m256i odd = _mm256_mullo_epi16(odd_bytes(freq), odd_bytes(lanes->high));
-    *lanes = to_bytes(_mm256_add_epi16(even, even_bytes(place)), _mm256_add_epi16(odd, odd_bytes(place)));
-    *symbol_ret = symbol;
-    return _mm256_cmpeq_epi8(lanes->high, _mm256_setzero_si256());
-}
+/* ---- elements ---- */
 
 /* What a stream has, so that its loop need not ask; a kernel for each, made by the compiler from one loop. */
 enum sink { SINK_VALUES, SINK_BF16, SINK_F16, SINK_F32, SINK_E4M3, SINK_E5M2 };
@@ -114,27 +129,8 @@ STEP bool is_wide(enum sink sink) {
     return sink == SINK_BF16 || sink == SINK_F16 || sink == SINK_F32;
 }
 
-/* 32 patterns where 32 bytes may be read from all streams: whether they are theirs is the caller's care. */
-STEP void step(enum sink sink, const struct tables *t, unsigned rows, struct lanes *lanes, struct cursors *at,
-               bool has_escape, __m256i *low_ret, __m256i *high_ret) {
-    __m256i symbol;
-    struct deal hungry = deal_to(advance(t, rows, lanes, &symbol));
-    lanes->high = _mm256_blendv_epi8(lanes->high, lanes->low, hungry.chosen);
-    lanes->low = take(&hungry, at->coded, lanes->low);
-    at->coded += hungry.both;
-    if (sink != SINK_F16) /* whose patterns have no low byte */
-        *low_ret = look_up(&t->low, rows, symbol);
-    if (is_wide(sink))
-        *high_ret = look_up(&t->high, rows, symbol);
-    if (has_escape) {
-        struct deal escaped = deal_to(_mm256_cmpeq_epi8(symbol, t->escape));
-        if (sink != SINK_F16)
-            *low_ret = take(&escaped, at->escape_low, *low_ret);
-        if (is_wide(sink))
-            *high_ret = take(&escaped, at->escape_high, *high_ret);
-        at->escape_low += escaped.both;
-        at->escape_high += escaped.both;
-    }
+STEP unsigned num_planes(enum sink sink) {
+    return sink == SINK_VALUES ? 0 : sink == SINK_F32 ? 4 : sink == SINK_F16 ? 3 : 2;
 }
 
 /* 32 values of 6 bits, packed in 24 bytes, to a byte each; their upper bits are not cleared. Four values of three bytes
@@ -152,7 +148,7 @@ STEP __m256i add_bits(__m256i x, __m256i y, unsigned mask) {
     return _mm256_or_si256(x, _mm256_and_si256(y, bytes(mask)));
 }
 
-/* Which of 32 bytes, to which the bytes of `src` are dealt by an index, have the bits of `bit`. */
+/* Which bytes have the bits of `bit`. */
 STEP __m256i has_bit(__m256i x, __m256i bit) {
     return _mm256_cmpeq_epi8(_mm256_and_si256(x, bit), bit);
 }
@@ -199,31 +195,107 @@ STEP void put(enum sink sink, __m256i low, __m256i high, const uint8_t *const *p
     }
 }
 
-/* Decodes whole groups of all lanes while all that a step may read is readable, from element i on; returns the element
- * that it got to. */
-STEP size_t decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes,
-                          uint8_t *dst, size_t i, size_t n, unsigned rows, bool has_escape) {
-    struct tables t;
-    struct lanes lanes[MAX_GROUPS];
-    struct cursors at = {decoder->coded, decoder->escapes.low, decoder->escapes.high};
-    const uint8_t *coded_end = decoder->coded_end, *readable_end = decoder->readable_end,
-                  *escape_end = decoder->escapes.low_end;
-    const size_t all = decoder->num_lanes;
-    make_tables(decoder, &t);
-    load_states(decoder->state, lanes, decoder->num_lanes / GROUP);
-    while (i + all <= n && at.coded <= coded_end && (size_t)(readable_end - at.coded) >= all &&
-           (!has_escape || at.escape_low <= escape_end)) {
-        for (struct lanes *x = lanes; x < lanes + all / GROUP; x++, i += GROUP) {
-            __m256i low = _mm256_setzero_si256(), high = _mm256_setzero_si256();
-            step(sink, &t, rows, x, &at, has_escape, &low, &high);
-            put(sink, low, high, planes, dst, i);
+/* Puts the patterns of all lanes, whose first element is i; those of escapes, which are zero, too. Tells which they are. */
+STEP void put_patterns(enum sink sink, const struct tables *t, unsigned rows, const struct work *w,
+                       const uint8_t *const *planes, uint8_t *dst, size_t i, uint32_t *escaped_ret) {
+    for (unsigned g = 0; g < w->groups; g++) {
+        const struct places at = find_places(rows, w->symbol[g]);
+        __m256i low = _mm256_setzero_si256(), high = _mm256_setzero_si256();
+        if (sink != SINK_F16) /* whose patterns have no low byte */
+            low = look_up(&t->low, rows, &at);
+        if (is_wide(sink))
+            high = look_up(&t->high, rows, &at);
+        escaped_ret[g] = top_bits(_mm256_cmpeq_epi8(w->symbol[g], t->escape));
+        put(sink, low, high, planes, dst, i + GROUP * g);
+    }
+}
+
+/* ---- escapes ---- */
+
+enum { MAX_NOTED = 256 };
+
+/* Elements whose patterns are still to be added; they hold that of the escape, which is zero. */
+struct noted {
+    size_t num;
+    uint32_t element[MAX_NOTED + ZIPFS_RANS_MAX_LANES + 64];
+};
+
+/* Notes the elements from i on whose bits are set: four at once, without asking whether there are as many, since nobody
+ * can predict that. */
+STEP void note(struct noted *noted, uint64_t mask, size_t i) {
+    uint32_t *element = noted->element + noted->num;
+    noted->num += (size_t)_mm_popcnt_u64(mask);
+    do {
+        for (unsigned k = 0; k < 4; k++, mask &= mask - 1)
+            *element++ = (uint32_t)i + (uint32_t)__builtin_ctzll(mask | UINT64_C(1) << 63);
+    } while (ZIPFS_UNLIKELY(mask));
+}
+
+STEP void note_escapes(struct noted *noted, const uint32_t escaped[MAX_GROUPS], unsigned groups, size_t i) {
+    for (unsigned g = 0; g < groups; g += 2)
+        note(noted, escaped[g] | (uint64_t)escaped[g + 1] << 32, i + GROUP * g);
+}
+
+STEP void add16(uint8_t *dst, unsigned x) {
+    zipfs_store16(dst, (uint16_t)(zipfs_load16(dst) | x));
+}
+
+/* Adds the patterns of escapes. False when there are fewer. */
+STEP bool add_escapes(enum sink sink, struct noted *noted, struct zipfs_rans_escapes *escapes, uint8_t *dst) {
+    const uint8_t *low = escapes->low, *high = escapes->high;
+    if (noted->num > (size_t)(escapes->low_end - low))
+        return false;
+    for (size_t k = 0; k < noted->num; k++) {
+        size_t i = noted->element[k];
+        switch (sink) {
+        case SINK_BF16: add16(dst + 2 * i, low[k] | (unsigned)high[k] << 8); break;
+        case SINK_F32: add16(dst + 4 * i + 2, low[k] | (unsigned)high[k] << 8); break;
+        case SINK_F16: dst[2 * i + 1] |= high[k]; break;
+        default: dst[i] |= low[k];
         }
     }
-    store_states(decoder->state, lanes, decoder->num_lanes / GROUP);
-    decoder->coded = at.coded;
-    decoder->escapes.low = at.escape_low;
-    decoder->escapes.high = at.escape_high;
-    return i;
+    escapes->low += noted->num;
+    escapes->high += noted->num;
+    noted->num = 0;
+    return true;
+}
+
+/* ---- streams ---- */
+
+/* Decodes whole groups of all lanes while all that a step may read is readable, from element *i on, which moves. False
+ * when escapes ran out. */
+STEP bool decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
+                        size_t *i, size_t n, unsigned rows) {
+    struct tables t;
+    struct work w = {.groups = decoder->num_lanes / GROUP};
+    struct noted noted = {.num = 0};
+    const uint8_t *coded = decoder->coded, *coded_end = decoder->coded_end, *readable_end = decoder->readable_end,
+                  *ahead = decoder->ahead;
+    const size_t all = decoder->num_lanes;
+    /* Copied, since the compiler must take dst for an alias of what it does not know to be its own. */
+    const uint8_t *copies[4];
+    for (unsigned f = 0; f < num_planes(sink); f++)
+        copies[f] = planes[f];
+    make_tables(decoder, &t);
+    load_states(decoder->state, w.lanes, w.groups);
+    bool complete = true;
+    for (; *i + all <= n && coded <= coded_end && (size_t)(readable_end - coded) >= all && complete; *i += all) {
+        uint32_t escaped[MAX_GROUPS];
+        find_symbols(&t, &w);
+        advance(&t, rows, &w);
+        coded = renormalise(&w, coded);
+        put_patterns(sink, &t, rows, &w, copies, dst, *i, escaped);
+        if (decoder->table.has_escape)
+            note_escapes(&noted, escaped, w.groups, *i);
+        if (ZIPFS_UNLIKELY(noted.num > MAX_NOTED))
+            complete = add_escapes(sink, &noted, &decoder->escapes, dst);
+        for (const uint8_t *ahead_end = ahead + decoder->ahead_step; ahead < ahead_end; ahead += 64)
+            __builtin_prefetch(ahead, 0, 2);
+    }
+    store_states(decoder->state, w.lanes, w.groups);
+    decoder->coded = coded;
+    decoder->ahead = ahead;
+    return complete && add_escapes(sink, &noted, &decoder->escapes, dst);
 }
 
 /* Moves the last coded bytes to where more can be read, when no more can where they are. */
@@ -241,23 +313,19 @@ static void make_readable(struct zipfs_rans_decoder *decoder) {
 /* All whole groups; the portable kernel does the rest. False when a stream ran out. */
 STEP bool decode_whole(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
                        size_t n, size_t *done_ret) {
-    unsigned rows = rows_of(decoder->table.num_symbols);
-    bool has_escape = decoder->table.has_escape;
-    size_t i = 0, whole = n / decoder->num_lanes * decoder->num_lanes;
-    while (i < whole) {
+    size_t whole = n / decoder->num_lanes * decoder->num_lanes;
+    for (*done_ret = 0; *done_ret < whole;) {
+        bool complete;
         make_readable(decoder);
-        if (rows == 1)
-            i = decode_groups(sink, decoder, planes, dst, i, n, 1, has_escape);
-        else if (rows == 2)
-            i = decode_groups(sink, decoder, planes, dst, i, n, 2, has_escape);
-        else if (rows == 3)
-            i = decode_groups(sink, decoder, planes, dst, i, n, 3, has_escape);
-        else
-            i = decode_groups(sink, decoder, planes, dst, i, n, 4, has_escape);
-        if (decoder->coded > decoder->coded_end || decoder->escapes.low > decoder->escapes.low_end)
+        switch (rows_of(decoder->table.num_symbols)) {
+        case 1: complete = decode_groups(sink, decoder, planes, dst, done_ret, n, 1); break;
+        case 2: complete = decode_groups(sink, decoder, planes, dst, done_ret, n, 2); break;
+        case 3: complete = decode_groups(sink, decoder, planes, dst, done_ret, n, 3); break;
+        default: complete = decode_groups(sink, decoder, planes, dst, done_ret, n, 4);
+        }
+        if (!complete || decoder->coded > decoder->coded_end)
             return false;
     }
-    *done_ret = i;
     return true;
 }
 
