@@ -12,8 +12,9 @@ from models import weights
 
 import zipfs
 from zipfs import _native
+from zipfs.pipeline import CHUNK_LOG2
 
-CHUNK = 1 << 18
+CHUNK = 1 << CHUNK_LOG2
 
 
 @pytest.fixture

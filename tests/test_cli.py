@@ -19,11 +19,13 @@ from models import safetensors_bytes, weights
 import zipfs
 from zipfs import _native, names
 from zipfs.cli import main
+from zipfs.pipeline import CHUNK_LOG2
 from zipfs.report import describe_kernels
 
 FILE_KEYS = ["path", "plain_size", "stored_size", "ratio", "chunk_size", "num_chunks", "sha256", "segments"]
 SEGMENT_KEYS = ["name", "dtype", "shape", "offset", "plain_size", "stored_size"]
 KERNEL_KEYS = ["name", "built", "lacks", "used"]
+CHUNK = 1 << CHUNK_LOG2
 COMMANDS = ["compress", "decompress", "mount", "umount", "verify", "info", "estimate"]
 
 
@@ -102,12 +104,14 @@ def test_missing_file_is_1_and_named(tmp_path, capsys, command):
 def test_verify_names_file_chunk_and_range(model, tmp_path, capsys):
     zipfs.compress(model, tmp_path / "dst")
     path = tmp_path / "dst/m.safetensors.zipfs"
-    damage(path, 400_000)
+    with open(path, "rb") as file, _native.Reader(file.fileno()) as reader:
+        offset, _ = reader.entry(2)
+    damage(path, offset + 1000)
     for extra in ([], ["--fast"]):
         assert main(["verify", str(tmp_path / "dst"), *extra]) == 4
         out, err = capsys.readouterr()
         assert out == "2 containers checked, 1 damaged\n"
-        assert err == f"zipfs: {path}: damaged chunk 2, plain bytes [524288, 786432) (CHUNK_CHECKSUM)\n"
+        assert err == f"zipfs: {path}: damaged chunk 2, plain bytes [{2 * CHUNK}, {3 * CHUNK}) (CHUNK_CHECKSUM)\n"
     damage(path, 0)
     assert main(["verify", str(path), str(tmp_path / "dst/config.json.zipfs"), str(tmp_path / "missing")]) == 4
     out, err = capsys.readouterr()
@@ -132,13 +136,13 @@ def test_verify_decodes_and_fast_does_not(tmp_path, capsys):
 
 def test_verify_joins_neighbours(rng, tmp_path, capsys):
     """A damaged index page takes 127 chunks with it: one line, not 127."""
-    (tmp_path / "x").write_bytes(rng.bytes(1000) * 35_000)
+    (tmp_path / "x").write_bytes(rng.bytes(1000) * (130 * CHUNK // 1000))
     zipfs.compress(tmp_path / "x", path := tmp_path / "x.zipfs")
     with open(path, "rb") as file, _native.Reader(file.fileno()) as reader:
         pages = reader.header["pages_offset"]
     damage(path, pages + 100)
     assert main(["verify", str(path)]) == 4
-    expected = f"zipfs: {path}: damaged chunks 0 to 126, plain bytes [0, {127 << 18}) (PAGE_CHECKSUM)\n"
+    expected = f"zipfs: {path}: damaged chunks 0 to 126, plain bytes [0, {127 * CHUNK}) (PAGE_CHECKSUM)\n"
     assert capsys.readouterr().err == expected
 
 
@@ -148,7 +152,7 @@ def test_info_json(model, tmp_path, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert list(facts) == FILE_KEYS
     assert facts["ratio"] == round(facts["stored_size"] / facts["plain_size"], 4) < 0.7
-    assert (facts["chunk_size"], facts["num_chunks"]) == (1 << 18, 8)
+    assert (facts["chunk_size"], facts["num_chunks"]) == (CHUNK, -(-facts["plain_size"] // CHUNK))
     (segment,) = facts["segments"]
     assert list(segment) == SEGMENT_KEYS
     assert (segment["name"], segment["dtype"], segment["shape"]) == ("w", "BF16", [1000, 1000])

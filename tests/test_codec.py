@@ -13,8 +13,8 @@ import zstandard
 from reference_chunk import decode_chunk
 
 from zipfs import _native
+from zipfs.pipeline import CHUNK_LOG2
 
-CHUNK_LOG2 = 18
 CHUNK = 1 << CHUNK_LOG2
 LAYOUTS = {"BYTES": 1, "BF16": 2, "F16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
 LAYOUTS |= {"I16": 2, "I32": 4, "I64": 8}
@@ -24,14 +24,15 @@ FAST, DEFAULT, MAX = range(3)
 CHILD = """
 import sys
 from zipfs import _native
+from zipfs.pipeline import CHUNK_LOG2
 layout, level = int(sys.argv[1]), int(sys.argv[2])
 import struct
 plain = sys.stdin.buffer.read()
-codec, dst = _native.Codec(18), bytearray(len(plain))
+codec, dst = _native.Codec(CHUNK_LOG2), bytearray(len(plain))
 entries = codec.encode(plain, 0, struct.pack("<QQII", 0, len(plain), layout, 0), level, dst)
 offset, back = 0, bytearray(len(plain))
 for number, entry in enumerate(entries):
-    chunk = memoryview(back)[number << 18 : (number + 1) << 18]
+    chunk = memoryview(back)[number << CHUNK_LOG2 : (number + 1) << CHUNK_LOG2]
     codec.decode(bytes(dst[offset : offset + entry[0]]), number, entry, chunk)
     offset += entry[0]
 assert back == plain

@@ -10,6 +10,7 @@ import pytest
 from models import all_dtypes, safetensors_bytes, weights
 
 import zipfs
+from zipfs.pipeline import CHUNK_LOG2
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_damage_names_chunk_and_range_and_spares_the_rest(rng, tmp_path):
         with pytest.raises(zipfs.CorruptError, match=r"x\.zipfs: damaged chunk \d+, plain bytes") as caught:
             file.read()
         error = caught.value
-        assert error.end - error.start == 1 << 18
+        assert error.end - error.start == 1 << CHUNK_LOG2
         with pytest.raises(zipfs.CorruptError):
             file.readinto(bytearray(len(data)))
         assert file.pread(error.start, 0) == data[: error.start]

@@ -9,9 +9,9 @@ from models import weights
 
 import zipfs
 from zipfs import _native
+from zipfs.pipeline import CHUNK_LOG2
 
-LOG2 = 18
-CHUNK = 1 << LOG2
+CHUNK = 1 << CHUNK_LOG2
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_errors_have_the_rule_as_status(container, tmp_path):
 
 
 def test_every_chunk(reader, plain):
-    codec, dst = _native.Codec(LOG2), bytearray(CHUNK)
+    codec, dst = _native.Codec(CHUNK_LOG2), bytearray(CHUNK)
     for number in range(reader.header["num_chunks"]):
         part = chunk_of(plain, number)
         view = memoryview(dst)[: len(part)]
@@ -107,7 +107,7 @@ def test_damage_is_found_where_it_is(container, plain):
         offset, _ = reader.entry(1)
     raw[offset + 100] ^= 1
     container.write_bytes(raw)
-    codec, dst = _native.Codec(LOG2), bytearray(CHUNK)
+    codec, dst = _native.Codec(CHUNK_LOG2), bytearray(CHUNK)
     with container.open("rb") as file, _native.Reader(file.fileno()) as reader:
         for call in (lambda: reader.check_chunk(codec, 1), lambda: reader.read_chunk(codec, 1, dst)):
             with pytest.raises(_native.FormatError, match="chunk 1") as info:
@@ -133,7 +133,7 @@ def test_closing_under_readers(container):
     failures = []
 
     def read_until_closed():
-        codec, dst = _native.Codec(LOG2), bytearray(CHUNK)
+        codec, dst = _native.Codec(CHUNK_LOG2), bytearray(CHUNK)
         failures.append("no ValueError")
         with pytest.raises(ValueError, match="closed"):
             while True:
@@ -151,7 +151,7 @@ def test_closing_under_readers(container):
 
 
 def test_codec_serves_one_thread_at_a_time(rng):
-    codec, src = _native.Codec(), rng.bytes(64 << 20)
+    codec, src = _native.Codec(CHUNK_LOG2), rng.bytes(64 << 20)
     dst, started, outcomes = bytearray(len(src)), threading.Barrier(2), []
 
     def encode():

@@ -15,11 +15,11 @@ import zipfs
 from zipfs import _native, names, writer
 from zipfs.info import file_info
 from zipfs.output import Batch, Output
-from zipfs.pipeline import Pipeline, PipelinePool
+from zipfs.pipeline import CHUNK_LOG2, Pipeline, PipelinePool
 from zipfs.source import Source
 from zipfs.verify import verify
 
-CHUNK = 1 << 18
+CHUNK = 1 << CHUNK_LOG2
 LENGTHS = [0, 1, 2, 3, 255, 4095, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 12345, (2 << 20) - 1, (2 << 20) + 1, 5 << 20]
 
 

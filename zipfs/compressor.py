@@ -13,7 +13,7 @@ from zipfs.importers import Importer
 from zipfs.importers.imported import Imported
 from zipfs.names import HEADER_SIZE, show
 from zipfs.output import Batch, Output, copy_file, discarding
-from zipfs.pipeline import Pipeline
+from zipfs.pipeline import CHUNK_LOG2, Pipeline
 from zipfs.sampling import sample
 from zipfs.source import Source
 from zipfs.writer import MIN_SAVING, Sizes, largest_worthwhile, level_number, write_container
@@ -114,7 +114,7 @@ class Compressor:
         """Whether a large file clearly saves too little: a sample of it saves a quarter of what would be enough."""
         if source.size < LARGE:
             return False
-        plain_size, stored_size = sample(source, _native.Codec(), self._level)
+        plain_size, stored_size = sample(source, _native.Codec(CHUNK_LOG2), self._level)
         return stored_size > plain_size * (1 - MIN_SAVING / 4)
 
     def _compress(self, source: Source | Imported, output: Output, batch: Batch, limit: int | None) -> Sizes | None:

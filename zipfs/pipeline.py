@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from zipfs import _native
 from zipfs.errors import UsageError
 
-CHUNK_LOG2 = 18
+CHUNK_LOG2 = 19
 
 _BLOCK_SIZE = 2 << 20
 _MEMORY = 224 << 20

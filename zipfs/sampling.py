@@ -6,7 +6,7 @@ from zipfs.segments import SegmentMap
 from zipfs.source import Source
 
 SAMPLE_CHUNKS = 64
-"""Chunks of a file that are tried: 16 MiB."""
+"""Chunks of a file that are tried."""
 
 
 def sample(source: Source, codec: _native.Codec, level: int) -> tuple[int, int]:

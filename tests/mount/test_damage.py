@@ -8,8 +8,9 @@ import pytest
 from mounts import bf16_bytes, put
 
 from zipfs import _native
+from zipfs.pipeline import CHUNK_LOG2
 
-CHUNK = 256 << 10
+CHUNK = 1 << CHUNK_LOG2
 NUM_CHUNKS = 6
 DAMAGED = 2
 DATA = bf16_bytes(1, NUM_CHUNKS * CHUNK - 1000)

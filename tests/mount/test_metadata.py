@@ -8,6 +8,8 @@ import subprocess
 import pytest
 from mounts import bf16_bytes, eventually, mounting, put
 
+from zipfs.pipeline import CHUNK_LOG2
+
 SIZE = 300_000
 ODD_NAMES = [
     b"with space",
@@ -40,7 +42,7 @@ def test_attributes_are_those_of_the_plain_file(mounted, source, weights):
     assert (shown.st_uid, shown.st_gid, shown.st_nlink) == (stored.st_uid, stored.st_gid, 1)
     assert shown.st_ino == stored.st_ino
     assert shown.st_blocks == stored.st_blocks < SIZE // 512
-    assert shown.st_blksize == 256 << 10
+    assert shown.st_blksize == 1 << CHUNK_LOG2
 
 
 def test_attributes_of_other_things(mounted, source):

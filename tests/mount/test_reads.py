@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from mounts import Mounted, bf16_bytes, drop_pages, mounting, put
 
-CHUNK = 256 << 10
+from zipfs.pipeline import CHUNK_LOG2
+
+CHUNK = 1 << CHUNK_LOG2
 SIZES = {"weights": 5 * CHUNK + 12_345, "one": 1, "chunk": CHUNK, "less": CHUNK - 1, "more": CHUNK + 1, "empty": 0}
 
 
