@@ -30,6 +30,7 @@ static void free_encoder(struct zipfs_encoder *encoder) {
     free(encoder->fields);
     free(encoder->coded);
     free(encoder->escaped);
+    free(encoder->values);
     free(encoder->numbers);
     free(encoder->nibbles);
     free(encoder->far);
@@ -81,6 +82,7 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     encoder->fields = malloc(ZIPFS_FIELDS_PER_BYTE * size);
     encoder->coded = malloc(size + ZIPFS_RANS_CODED_ROOM);
     encoder->escaped = malloc((size + 63) / 64 * sizeof encoder->escaped[0]);
+    encoder->values = malloc(size * sizeof encoder->values[0]);
     encoder->numbers = malloc(size);
     encoder->nibbles_capacity = ZIPFS_NIBBLES_PER_BYTE / 2 * size;
     encoder->nibbles = malloc(encoder->nibbles_capacity + ZIPFS_NIBBLES_PER_BYTE * size);
@@ -88,7 +90,7 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     encoder->trial = malloc(size);
     encoder->check = malloc(size);
     encoder->counts = malloc((size / ZIPFS_DIVIDE_WINDOW + 1) * sizeof encoder->counts[0]);
-    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escaped || !encoder->numbers || !encoder->nibbles ||
+    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escaped || !encoder->values || !encoder->numbers || !encoder->nibbles ||
         !encoder->far || !encoder->trial || !encoder->check || !encoder->counts) {
         free_encoder(encoder);
         return ZIPFS_NO_MEMORY;

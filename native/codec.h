@@ -22,7 +22,8 @@ struct zipfs_encoder {
     uint8_t *fields;         /* the fields of a run, a byte each: FIELDS_PER_BYTE per plain byte */
     uint8_t *coded;          /* rANS bytes, written from the end; the same room takes trial frames of zstd */
     uint64_t *escaped;       /* a bit for each code of a plane */
-    uint8_t *numbers;        /* of escapes: chunk_size */
+    uint16_t *values;        /* that are escapes: chunk_size */
+    uint8_t *numbers;        /* of them */
     size_t nibbles_capacity; /* packed: NIBBLES_PER_BYTE; as many bytes follow them */
     uint8_t *nibbles, *far;  /* escapes as they are stored; far: chunk_size bytes */
     uint8_t *trial;          /* a second encoding of a run or chunk, to compare */

@@ -338,16 +338,32 @@ static void search_far(const struct candidates *c, struct choice *best) {
     }
 }
 
+/* With near values: some more or fewer symbols than the rule says. */
+static void search_near(const struct candidates *c, struct choice *best) {
+    unsigned first = best->explicit, reach = 4;
+    struct choice other;
+    for (unsigned s = first > reach ? first - reach : 1; s <= first + reach && s <= c->most; s++) {
+        evaluate(c, s, true, &other);
+        if (other.bits < best->bits)
+            *best = other;
+    }
+}
+
 /* A code that fills two thirds of a slot is worth one: rarer ones cost less as near values, by what their slots give to
  * the others. Of a part of the codes no more is known, and they are the steep ones of joint layouts. */
 uint64_t zipfs_rans_choose(const struct zipfs_rans_counts *counts, unsigned bits, struct zipfs_rans_table *table_ret) {
     pthread_once(&once, fill_tables);
     struct candidates c = {.counts = counts, .value_bits = bits > 8 ? 16 : 8};
     c.num_codes = sort_codes(counts, c.code);
-    bool all_fit = counts->complete && c.num_codes <= ZIPFS_RANS_MAX_SYMBOLS;
+    uint64_t counted = 0;
+    for (unsigned i = 0; i < c.num_codes; i++)
+        counted += count_of(&c, i);
+    bool all_fit = counts->complete && counted == counts->n && c.num_codes <= ZIPFS_RANS_MAX_SYMBOLS;
     c.most = all_fit ? c.num_codes : (unsigned)zipfs_min(c.num_codes, ZIPFS_RANS_MAX_SYMBOLS - 1);
     struct choice best;
     evaluate(&c, count_frequent(&c, 384), true, &best);
+    if (counts->thorough)
+        search_near(&c, &best);
     if (counts->complete)
         search_far(&c, &best);
     memset(table_ret, 0, sizeof *table_ret);
@@ -359,8 +375,6 @@ uint64_t zipfs_rans_choose(const struct zipfs_rans_counts *counts, unsigned bits
         table_ret->start[s] = (uint8_t)sum;
         table_ret->value[s] = s < best.explicit ? c.code[s] : 0;
     }
-    for (unsigned i = 0; i < best.num_near; i++)
-        table_ret->near[i] = c.code[best.explicit + i];
     return best.bits;
 }
 

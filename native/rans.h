@@ -68,12 +68,14 @@ struct zipfs_rans_encoder {
 
 /* Lanes for a run of n elements. More are faster, with AVX-512 12, 23 and 36 GB/s of BF16 from 64, 128 and 256 (Zen 5,
  * in cache), since the loop waits for its own results; each costs two bytes, 256 of them 0.2 % of a chunk. F16, which
- * has least to save, and wide elements, of which a chunk has fewer, take fewer. */
-static inline unsigned zipfs_rans_lanes(uint32_t layout, size_t n) {
+ * has least to save, and wide elements, of which a chunk has fewer, take fewer. fewest: size is all that counts. */
+static inline unsigned zipfs_rans_lanes(uint32_t layout, size_t n, bool fewest) {
     unsigned lanes = 128;
     if (layout == ZIPFS_BF16_JOINT || layout == ZIPFS_F8_E4M3_JOINT || layout == ZIPFS_F8_E5M2_JOINT)
         lanes = 256;
     if (layout == ZIPFS_F16_JOINT || layout == ZIPFS_F64 || layout == ZIPFS_I64)
+        lanes = 64;
+    if (fewest)
         lanes = 64;
     while (lanes > 64 && n < 256u * lanes)
         lanes /= 2;
@@ -103,11 +105,12 @@ struct zipfs_rans_counts {
     unsigned num_codes;   /* codes from here on stand for no certain value: always escapes */
     size_t n;             /* codes that were counted */
     bool complete;        /* all codes were counted; else any code may still come, as an escape */
+    bool thorough;        /* look at more tables */
 };
 
 /* Chooses symbols and frequencies for codes (at least two different ones). Returns the bits that follow from them for
  * counts->n values of `bits` bits: table, coded bytes and escapes, without states and header. Integer arithmetic only:
- * equal everywhere. */
+ * equal everywhere. num_near says whether near values pay; which they are, the escapes will tell. */
 uint64_t zipfs_rans_choose(const struct zipfs_rans_counts *counts, unsigned bits, struct zipfs_rans_table *table_ret);
 /* Readies an encoder for a table of codes; the caller sets the two pointers. */
 void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table,

@@ -167,7 +167,7 @@ size_t zipfs_run_encode(struct zipfs_codec *codec, const struct zipfs_recipe *re
     memset(dst + records, 0, size - records);
     const uint8_t *planes[ZIPFS_MAX_FIELDS];
     split(codec, recipe, src + phase, n, planes);
-    unsigned noisy_bits = 0, num_lanes = zipfs_rans_lanes(recipe->layout, n);
+    unsigned noisy_bits = 0, num_lanes = zipfs_rans_lanes(recipe->layout, n, codec->encoder->effort.exhaustive);
     for (unsigned f = 0; f < info->num_fields; f++) {
         unsigned coding = f == 0 ? ZIPFS_RANS : ZIPFS_RAW, bits = info->bits[f];
         bool is_noise = info->is_joint && f == 1;
