@@ -8,7 +8,7 @@
 #ifdef __aarch64__
 #include "neon.h"
 
-enum { UNROLLED_GROUPS = 1 };
+enum { FEW_REGISTERS = 1 };
 
 #include "loops_layouts.h"
 #include "loops_rans.h"

@@ -5,12 +5,12 @@
  *
  *   load store bytes              at any address; one byte everywhere
  *   both choose up down           bitwise; `up` and `down` shift bytes, and may leave bits of a neighbour in the gap
- *   load_words load_doublewords load_quadwords, store_*
- *                                 GROUP elements as vectors of their bytes, the lowest first
- *   load_packed pack_group        GROUP values of `bits` bits, packed in the first bytes, and values; load_packed reads
- *                                 no byte more, and does not clear the upper bits of the values
- *   store_first                   the first bytes of a vector
- *   load_table256 look_up         a table of 256 bytes
+ *   load_elements store_elements  GROUP elements of 2, 4 or 8 bytes as vectors of their bytes, the lowest first
+ *   load_packed store_packed      GROUP values of `bits` bits: packed, and a byte each. load_packed reads no byte more than
+ *                                 there are, and does not clear the upper bits of the values; store_packed takes values
+ *                                 whose upper bits are clear, and writes packed_size bytes, which is more than there are
+ *   load_sparse_table look_up_sparse
+ *                                 tables of 256 bytes of which most are one and the same
  *   where_at_least blend          lanes by comparison
  *
  * TARGET and STEP stand before functions that are called and inlined.
@@ -26,10 +26,11 @@ STEP void unpack_as(const uint8_t *src, unsigned bits, uint8_t *values, size_t n
     zipfs_kernels_scalar.unpack(src + i / 8 * bits, bits, values + i, n - i);
 }
 
+/* The next group replaces what is written beyond the packed values. */
 STEP void pack_as(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n) {
     size_t i = 0;
-    for (; i + GROUP <= n; i += GROUP)
-        store_first(dst + i / 8 * bits, pack_group(load(values + i), bits), GROUP / 8 * bits);
+    for (; (n - i) * bits / 8 >= packed_size(bits); i += GROUP)
+        store_packed(dst + i / 8 * bits, load(values + i), bits);
     zipfs_kernels_scalar.pack(values + i, bits, dst + i / 8 * bits, n - i);
 }
 
@@ -70,12 +71,12 @@ STEP vec exponent_8(vec high, vec low) {
 STEP void merge_bf16_group(const uint8_t *const *planes, uint8_t *dst, size_t i) {
     vec b[2];
     join_8(load(planes[0] + i), load(planes[1] + i), &b[1], &b[0]);
-    store_words(dst, b);
+    store_elements(dst, b, 2);
 }
 
 STEP void split_bf16_group(const uint8_t *src, uint8_t *const *planes, size_t i) {
     vec b[2];
-    load_words(src, b);
+    load_elements(src, b, 2);
     store(planes[0] + i, exponent_8(b[1], b[0]));
     store(planes[1] + i, choose(bytes(0x80), b[1], b[0]));
 }
@@ -84,12 +85,12 @@ STEP void merge_f16_group(const uint8_t *const *planes, uint8_t *dst, size_t i) 
     vec exponent = load(planes[0] + i), middle = load(planes[1] + i);
     vec top = choose(bytes(0x80), up(middle, 5), up(exponent, 2));
     vec b[2] = {load(planes[2] + i), choose(bytes(3), middle, top)};
-    store_words(dst, b);
+    store_elements(dst, b, 2);
 }
 
 STEP void split_f16_group(const uint8_t *src, uint8_t *const *planes, size_t i) {
     vec b[2];
-    load_words(src, b);
+    load_elements(src, b, 2);
     store(planes[0] + i, both(down(b[1], 2), bytes(31)));
     store(planes[1] + i, choose(bytes(3), b[1], both(down(b[1], 5), bytes(4))));
     store(planes[2] + i, b[0]);
@@ -98,12 +99,12 @@ STEP void split_f16_group(const uint8_t *src, uint8_t *const *planes, size_t i) 
 STEP void merge_f32_group(const uint8_t *const *planes, uint8_t *dst, size_t i) {
     vec b[4] = {load(planes[3] + i), load(planes[2] + i)};
     join_8(load(planes[0] + i), load(planes[1] + i), &b[3], &b[2]);
-    store_doublewords(dst, b);
+    store_elements(dst, b, 4);
 }
 
 STEP void split_f32_group(const uint8_t *src, uint8_t *const *planes, size_t i) {
     vec b[4];
-    load_doublewords(src, b);
+    load_elements(src, b, 4);
     store(planes[0] + i, exponent_8(b[3], b[2]));
     store(planes[1] + i, choose(bytes(0x80), b[3], b[2]));
     store(planes[2] + i, b[1]);
@@ -119,12 +120,12 @@ STEP void merge_f64_group(const uint8_t *const *planes, uint8_t *dst, size_t i) 
     vec top = choose(bytes(0x70), up(e_high, 4), both(down(e_low, 4), bytes(0x0f)));
     b[7] = choose(bytes(0x80), up(rest, 3), top);
     b[6] = choose(bytes(0xf0), up(e_low, 4), rest);
-    store_quadwords(dst, b);
+    store_elements(dst, b, 8);
 }
 
 STEP void split_f64_group(const uint8_t *src, uint8_t *const *planes, size_t i) {
     vec b[8];
-    load_quadwords(src, b);
+    load_elements(src, b, 8);
     store(planes[0] + i, both(down(b[7], 4), bytes(7)));
     store(planes[1] + i, choose(bytes(0xf0), up(b[7], 4), down(b[6], 4)));
     store(planes[2] + i, choose(bytes(0x0f), b[6], both(down(b[7], 3), bytes(0x10))));
@@ -160,22 +161,12 @@ STEP void merge_integers_group(const uint8_t *const *planes, uint8_t *dst, size_
     vec b[8];
     for (unsigned k = 0; k < width; k++)
         b[k] = load(planes[width - 1 - k] + i);
-    if (width == 2)
-        store_words(dst, b);
-    else if (width == 4)
-        store_doublewords(dst, b);
-    else
-        store_quadwords(dst, b);
+    store_elements(dst, b, width);
 }
 
 STEP void split_integers_group(const uint8_t *src, uint8_t *const *planes, size_t i, unsigned width) {
     vec b[8];
-    if (width == 2)
-        load_words(src, b);
-    else if (width == 4)
-        load_doublewords(src, b);
-    else
-        load_quadwords(src, b);
+    load_elements(src, b, width);
     for (unsigned k = 0; k < width; k++)
         store(planes[width - 1 - k] + i, b[k]);
 }
@@ -227,46 +218,48 @@ SPLIT(split_i64, ZIPFS_I64, 8, 8, split_integers_group(src + 8 * i, planes, i, 8
 
 /* ---- joint layouts ---- */
 
+enum { NO_ROW = 255 };
+
 /* Codes of a group, whose exponent is a byte and whose upper mantissa bits are the two lowest of `mantissa`. */
-STEP vec joint_codes(const struct table256 *rows, vec exponent, vec mantissa) {
-    vec row = look_up(rows, exponent);
+STEP vec joint_codes(const struct sparse_table *rows, vec exponent, vec mantissa) {
+    vec row = look_up_sparse(rows, exponent);
     return blend(where_at_least(row, bytes(16)), bytes(64), choose(bytes(3), mantissa, up(row, 2)));
 }
 
 /* Of the two top bytes of BF16 and F32; *rest_ret: the sign above the 5 next mantissa bits. */
-STEP vec split_joint_8(const struct table256 *rows, vec high, vec low, vec *rest_ret) {
+STEP vec split_joint_8(const struct sparse_table *rows, vec high, vec low, vec *rest_ret) {
     *rest_ret = choose(bytes(0x1f), low, both(down(high, 2), bytes(0x20)));
     return joint_codes(rows, exponent_8(high, low), down(low, 5));
 }
 
 /* These return the codes of a group from element i on, and its second field. */
-STEP vec split_joint_bf16_group(const struct table256 *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+STEP vec split_joint_bf16_group(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
                                 vec *rest_ret) {
     (void)planes;
     vec b[2];
-    load_words(src + 2 * i, b);
+    load_elements(src + 2 * i, b, 2);
     return split_joint_8(rows, b[1], b[0], rest_ret);
 }
 
-STEP vec split_joint_f32_group(const struct table256 *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+STEP vec split_joint_f32_group(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
                                vec *rest_ret) {
     vec b[4];
-    load_doublewords(src + 4 * i, b);
+    load_elements(src + 4 * i, b, 4);
     store(planes[2] + i, b[1]);
     store(planes[3] + i, b[0]);
     return split_joint_8(rows, b[3], b[2], rest_ret);
 }
 
-STEP vec split_joint_f16_group(const struct table256 *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+STEP vec split_joint_f16_group(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
                                vec *rest_ret) {
     vec b[2];
-    load_words(src + 2 * i, b);
+    load_elements(src + 2 * i, b, 2);
     store(planes[2] + i, b[0]);
     *rest_ret = both(down(b[1], 7), bytes(1));
     return joint_codes(rows, both(down(b[1], 2), bytes(31)), b[1]);
 }
 
-STEP vec split_joint_e4m3_group(const struct table256 *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+STEP vec split_joint_e4m3_group(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
                                 vec *rest_ret) {
     (void)planes;
     vec x = load(src + i);
@@ -274,7 +267,7 @@ STEP vec split_joint_e4m3_group(const struct table256 *rows, const uint8_t *src,
     return joint_codes(rows, both(down(x, 3), bytes(15)), down(x, 1));
 }
 
-STEP vec split_joint_e5m2_group(const struct table256 *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
+STEP vec split_joint_e5m2_group(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
                                 vec *rest_ret) {
     (void)planes;
     vec x = load(src + i);
@@ -282,18 +275,18 @@ STEP vec split_joint_e5m2_group(const struct table256 *rows, const uint8_t *src,
     return joint_codes(rows, both(down(x, 2), bytes(31)), x);
 }
 
-/* Packed fields are stored as whole vectors, of which the next one covers the surplus: planes[1] has room for n bytes. */
+/* planes[1] has room for n bytes, and so for what store_packed writes too much. */
 #define JOINT_SPLIT(name, layout, width, bits, num_fields, step)                                                       \
     TARGET static void name(const uint8_t *src, const uint8_t row[256], uint8_t *codes, uint8_t *const *given,         \
                             size_t n) {                                                                                \
-        const struct table256 rows = load_table256(row);                                                               \
+        const struct sparse_table rows = load_sparse_table(row, NO_ROW);                                                               \
         uint8_t *planes[num_fields];                                                                                   \
         memcpy(planes, given, sizeof planes);                                                                          \
         size_t i = 0;                                                                                                  \
         for (; i + GROUP <= n; i += GROUP) {                                                                           \
             vec rest;                                                                                                  \
             store(codes + i, step(&rows, src, planes, i, &rest));                                                      \
-            store(planes[1] + i / 8 * (bits), pack_group(rest, bits));                                                 \
+            store_packed(planes[1] + i / 8 * (bits), rest, bits);                                                 \
         }                                                                                                              \
         planes[1] += i / 8 * (bits);                                                                                   \
         for (unsigned f = 2; f < (num_fields); f++)                                                                    \

@@ -12,21 +12,26 @@
  *
  * Steps beside those of loops_layouts.h:
  *   add subtract                  of bytes
- *   load_table64 look_up64        tables of 64 bytes
+ *   load_table64 look_up          tables of 64 bytes, of which the first 16 * rows matter
  *   load_slots symbols_of         the symbols of slots; they ascend by one, from 0
  *   load_lanes store_lanes        GROUP states and their bytes
- *   where_equal blend bits_of count_of first
- *                                 lanes that are chosen: by comparison, or the first ones
- *   load_first                    some bytes, then zeros
+ *   where_equal store_bits count_of
+ *                                 lanes by comparison; as bits, GROUP / 8 bytes; their number
  *   deal                          bytes of a stream to chosen lanes; may read GROUP bytes
- *   put_in_front                  bytes of chosen lanes to a stream that grows downwards
+ *   put_in_front                  bytes of chosen lanes to a stream that grows downwards; may write a byte for each lane
  *   multiply_add divide           of the states in struct lanes
- *   add_signs                     a bit for each lane to the top bits of bytes
+ *   add_signs add_pairs           a bit for each lane to the top bits of bytes; two bits, to the lowest and the top bit
  *
- * UNROLLED_GROUPS: how many groups are worth having in registers, 1 or 4.
+ * FEW_REGISTERS: tables fill them, so loops are made for each number of rows; else for each number of groups, which stay
+ * in registers.
  */
 
-enum { MAX_GROUPS = ZIPFS_RANS_MAX_LANES / GROUP };
+enum { MAX_GROUPS = ZIPFS_RANS_MAX_LANES / GROUP, MAX_ROWS = ZIPFS_RANS_MAX_SYMBOLS / 16,
+       GROUPS_AT_ONCE = FEW_REGISTERS ? 1 : MAX_GROUPS };
+
+static inline unsigned rows_of(unsigned num_symbols) {
+    return (num_symbols + 15) / 16;
+}
 
 STEP void load_states(const uint16_t *state, struct lanes *lanes, unsigned groups) {
     for (unsigned g = 0; g < groups; g++)
@@ -63,10 +68,10 @@ STEP struct tables load_tables(const struct zipfs_rans_decoder *decoder) {
 }
 
 /* Advances a group, which takes its bytes from at->coded, and returns its symbols. */
-STEP vec advance(const struct tables *t, struct lanes *lanes, struct cursors *at) {
+STEP vec advance(const struct tables *t, unsigned rows, struct lanes *lanes, struct cursors *at) {
     vec slot = lanes->low, symbol = symbols_of(&t->slots, slot);
-    vec place = subtract(slot, look_up64(&t->start, symbol));
-    *lanes = multiply_add(look_up64(&t->freq, symbol), lanes->high, place);
+    vec place = subtract(slot, look_up(&t->start, rows, symbol));
+    *lanes = multiply_add(look_up(&t->freq, rows, symbol), lanes->high, place);
     chosen hungry = where_equal(lanes->high, bytes(0));
     lanes->high = blend(hungry, lanes->low, lanes->high);
     lanes->low = deal(hungry, lanes->low, at->coded);
@@ -86,13 +91,13 @@ STEP unsigned num_planes(enum sink sink) {
 }
 
 /* The patterns of a group where GROUP bytes may be read from all streams: whether they are theirs is the caller's care. */
-STEP void decode_group(enum sink sink, const struct tables *t, struct lanes *lanes, struct cursors *at, bool has_escape,
-                       vec *low_ret, vec *high_ret) {
-    vec symbol = advance(t, lanes, at);
+STEP void decode_group(enum sink sink, const struct tables *t, unsigned rows, struct lanes *lanes, struct cursors *at,
+                       bool has_escape, vec *low_ret, vec *high_ret) {
+    vec symbol = advance(t, rows, lanes, at);
     if (sink != SINK_F16) /* whose patterns have no low byte */
-        *low_ret = look_up64(&t->low, symbol);
+        *low_ret = look_up(&t->low, rows, symbol);
     if (is_wide(sink))
-        *high_ret = look_up64(&t->high, symbol);
+        *high_ret = look_up(&t->high, rows, symbol);
     if (!has_escape)
         return;
     chosen escaped = where_equal(symbol, t->escape);
@@ -106,37 +111,34 @@ STEP void decode_group(enum sink sink, const struct tables *t, struct lanes *lan
 
 /* Puts the patterns of a group from element i on where they belong, with the rest of their elements. */
 STEP void put(enum sink sink, vec low, vec high, const uint8_t *const *planes, uint8_t *dst, size_t i) {
-    vec rest;
     switch (sink) {
     case SINK_VALUES: store(dst + i, low); return;
     case SINK_E5M2: store(dst + i, add_signs(low, planes[1] + i / 8)); return;
-    case SINK_E4M3:
-        rest = load_packed(planes[1] + i / 4, 2);
-        store(dst + i, choose(bytes(1), rest, choose(bytes(0x80), up(rest, 6), low)));
-        return;
+    case SINK_E4M3: store(dst + i, add_pairs(low, planes[1] + i / 4)); return;
     case SINK_F16: {
         vec b[2] = {load(planes[2] + i), add_signs(high, planes[1] + i / 8)};
-        store_words(dst + 2 * i, b);
+        store_elements(dst + 2 * i, b, 2);
         return;
     }
     default: break;
     }
-    rest = load_packed(planes[1] + i / 8 * 6, 6);
+    vec rest = load_packed(planes[1] + i / 8 * 6, 6);
     low = choose(bytes(0x1f), rest, low);
     high = choose(bytes(0x80), up(rest, 2), high);
     if (sink == SINK_BF16) {
         vec b[2] = {low, high};
-        store_words(dst + 2 * i, b);
+        store_elements(dst + 2 * i, b, 2);
     } else {
         vec b[4] = {load(planes[3] + i), load(planes[2] + i), low, high};
-        store_doublewords(dst + 4 * i, b);
+        store_elements(dst + 4 * i, b, 4);
     }
 }
 
 /* Decodes whole groups of all lanes while all that they may read is readable, from element i on; returns the element that
  * it got to. */
 STEP size_t decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes,
-                          uint8_t *dst, size_t i, size_t n, unsigned groups, bool has_escape) {
+                          uint8_t *dst, size_t i, size_t n, unsigned groups, unsigned rows,
+                          bool has_escape) {
     const struct tables t = load_tables(decoder);
     struct lanes lanes[MAX_GROUPS];
     struct cursors at = {decoder->coded, decoder->escapes.low, decoder->escapes.high};
@@ -150,10 +152,10 @@ STEP size_t decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, co
     load_states(decoder->state, lanes, groups);
     while (i + all <= n && at.coded <= coded_end && (size_t)(readable_end - at.coded) >= all &&
            (!has_escape || at.escape_low <= escape_end)) {
-#pragma GCC unroll UNROLLED_GROUPS
+#pragma GCC unroll GROUPS_AT_ONCE
         for (unsigned g = 0; g < groups; g++) {
             vec low = bytes(0), high = bytes(0);
-            decode_group(sink, &t, &lanes[g], &at, has_escape, &low, &high);
+            decode_group(sink, &t, rows, &lanes[g], &at, has_escape, &low, &high);
             put(sink, low, high, copies, dst, i + GROUP * g);
         }
         for (const uint8_t *ahead_end = ahead + ahead_step; ahead < ahead_end; ahead += 64)
@@ -180,23 +182,38 @@ static void make_readable(struct zipfs_rans_decoder *decoder) {
     decoder->readable_end = decoder->tail + sizeof decoder->tail;
 }
 
+STEP size_t decode_by_rows(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes,
+                           uint8_t *dst, size_t i, size_t n) {
+    unsigned groups = decoder->num_lanes / GROUP;
+    bool has_escape = decoder->table.has_escape;
+    switch (rows_of(decoder->table.num_symbols)) {
+    case 1: return decode_groups(sink, decoder, planes, dst, i, n, groups, 1, has_escape);
+    case 2: return decode_groups(sink, decoder, planes, dst, i, n, groups, 2, has_escape);
+    case 3: return decode_groups(sink, decoder, planes, dst, i, n, groups, 3, has_escape);
+    default: return decode_groups(sink, decoder, planes, dst, i, n, groups, 4, has_escape);
+    }
+}
+
+STEP size_t decode_by_groups(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes,
+                             uint8_t *dst, size_t i, size_t n) {
+    bool has_escape = decoder->table.has_escape;
+    switch (decoder->num_lanes / GROUP) {
+    case 1: return decode_groups(sink, decoder, planes, dst, i, n, 1, MAX_ROWS, has_escape);
+    case 2: return decode_groups(sink, decoder, planes, dst, i, n, 2, MAX_ROWS, has_escape);
+    default:
+        return has_escape ? decode_groups(sink, decoder, planes, dst, i, n, 4, MAX_ROWS, true)
+                          : decode_groups(sink, decoder, planes, dst, i, n, 4, MAX_ROWS, false);
+    }
+}
+
 /* All whole groups; the portable kernel does the rest. False when a stream ran out. */
 STEP bool decode_whole(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
                        size_t n, size_t *done_ret) {
-    unsigned groups = decoder->num_lanes / GROUP;
-    bool has_escape = decoder->table.has_escape;
     size_t i = 0, whole = n / decoder->num_lanes * decoder->num_lanes;
     while (i < whole) {
         make_readable(decoder);
-        if (UNROLLED_GROUPS == 1)
-            i = decode_groups(sink, decoder, planes, dst, i, n, groups, has_escape);
-        else if (groups == 4)
-            i = has_escape ? decode_groups(sink, decoder, planes, dst, i, n, 4, true)
-                           : decode_groups(sink, decoder, planes, dst, i, n, 4, false);
-        else if (groups == 2)
-            i = decode_groups(sink, decoder, planes, dst, i, n, 2, has_escape);
-        else
-            i = decode_groups(sink, decoder, planes, dst, i, n, 1, has_escape);
+        i = FEW_REGISTERS ? decode_by_rows(sink, decoder, planes, dst, i, n)
+                          : decode_by_groups(sink, decoder, planes, dst, i, n);
         if (decoder->coded > decoder->coded_end || decoder->escapes.low > decoder->escapes.low_end)
             return false;
     }
@@ -234,80 +251,91 @@ JOINT_MERGE(joint_merge_e5m2, SINK_E5M2, ZIPFS_F8_E5M2_JOINT, 1, 1)
 /* ---- encoding ---- */
 
 struct encode_tables {
-    struct table256 symbol_of; /* of a code */
+    struct sparse_table symbol_of; /* of a code */
     struct table64 freq, start;
     struct table64 inverse_low, inverse_high; /* floor(65536 / freq), 65535 for 1, as bytes */
     vec escape;
 };
 
-STEP struct encode_tables load_encode_tables(const struct zipfs_rans_encoder *encoder) {
-    struct encode_tables t;
-    uint8_t low[64] = {0}, high[64] = {0};
-    for (unsigned s = 0; s < encoder->table.num_symbols; s++) {
-        unsigned freq = encoder->table.freq[s], inverse = freq == 1 ? 65535 : 65536 / freq;
+STEP void load_encode_tables(const struct zipfs_rans_encoder *encoder, struct encode_tables *t) {
+    const struct zipfs_rans_table *table = &encoder->table;
+    uint8_t low[ZIPFS_RANS_MAX_SYMBOLS] = {0}, high[ZIPFS_RANS_MAX_SYMBOLS] = {0};
+    for (unsigned s = 0; s < table->num_symbols; s++) {
+        unsigned inverse = table->freq[s] == 1 ? 65535 : 65536u / table->freq[s];
         low[s] = (uint8_t)inverse;
         high[s] = (uint8_t)(inverse >> 8);
     }
-    t.symbol_of = load_table256(encoder->symbol_of);
-    t.freq = load_table64(encoder->table.freq);
-    t.start = load_table64(encoder->table.start);
-    t.inverse_low = load_table64(low);
-    t.inverse_high = load_table64(high);
-    t.escape = bytes(encoder->table.num_symbols - 1u);
-    return t;
+    t->symbol_of = load_sparse_table(encoder->symbol_of, table->num_symbols - table->has_escape);
+    t->freq = load_table64(table->freq);
+    t->start = load_table64(table->start);
+    t->inverse_low = load_table64(low);
+    t->inverse_high = load_table64(high);
+    t->escape = bytes(table->num_symbols - 1u);
 }
 
 /* Codes a group of symbols into its lanes. */
-STEP void encode_symbols(const struct encode_tables *t, struct lanes *lanes, vec symbol, uint8_t **coded) {
-    vec freq = look_up64(&t->freq, symbol);
-    struct lanes inverse = {look_up64(&t->inverse_low, symbol), look_up64(&t->inverse_high, symbol)};
+STEP void encode_symbols(const struct encode_tables *t, unsigned rows, struct lanes *lanes, vec symbol,
+                         uint8_t **coded) {
+    vec freq = look_up(&t->freq, rows, symbol);
     chosen full = where_at_least(lanes->high, freq);
     put_in_front(coded, full, lanes->low);
     struct lanes x = {blend(full, lanes->high, lanes->low), blend(full, bytes(0), lanes->high)};
+    struct lanes inverse = {look_up(&t->inverse_low, rows, symbol), look_up(&t->inverse_high, rows, symbol)};
     *lanes = divide(x, freq, inverse);
-    lanes->low = add(lanes->low, look_up64(&t->start, symbol));
+    lanes->low = add(lanes->low, look_up(&t->start, rows, symbol));
 }
 
-/* A group of codes, of which only the first `count` exist; lanes beyond get symbol 0, which is no escape. Returns which
- * are escapes. */
-STEP uint64_t encode_group(const struct encode_tables *t, struct lanes *lanes, const uint8_t *codes, size_t count,
-                           uint8_t **coded) {
-    vec symbol = ZIPFS_LIKELY(count >= GROUP)
-                     ? look_up(&t->symbol_of, load(codes))
-                     : blend(first(count), look_up(&t->symbol_of, load_first(codes, count)), bytes(0));
-    encode_symbols(t, lanes, symbol, coded);
-    return bits_of(where_equal(symbol, t->escape));
-}
-
-STEP void encode_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n, unsigned groups) {
-    const struct encode_tables t = load_encode_tables(encoder);
+/* Codes that fill all lanes, the last first. */
+STEP void encode_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n, unsigned groups,
+                        unsigned rows) {
+    struct encode_tables t;
     struct lanes lanes[MAX_GROUPS];
+    load_encode_tables(encoder, &t);
     load_states(encoder->state, lanes, groups);
     bool has_escape = encoder->table.has_escape;
-    uint8_t *coded = encoder->coded;
-    for (size_t all = (n + encoder->num_lanes - 1) / encoder->num_lanes; all-- > 0;) {
-#pragma GCC unroll UNROLLED_GROUPS
+    uint8_t *coded = encoder->coded, *escaped = (uint8_t *)encoder->escaped;
+    for (size_t at = n; at > 0;) {
+#pragma GCC unroll GROUPS_AT_ONCE
         for (unsigned g = groups; g-- > 0;) {
-            size_t word = all * groups + g, at = word * GROUP;
-            uint64_t escaped = encode_group(&t, &lanes[g], codes + at, at < n ? n - at : 0, &coded);
-            if (has_escape && at < n)
-                encoder->escaped[word] = escaped;
+            at -= GROUP;
+            vec symbol = look_up_sparse(&t.symbol_of, load(codes + at));
+            if (has_escape)
+                store_bits(escaped + at / 8, where_equal(symbol, t.escape));
+            encode_symbols(&t, rows, &lanes[g], symbol, &coded);
         }
     }
     store_states(encoder->state, lanes, groups);
     encoder->coded = coded;
 }
 
-TARGET static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
+STEP void encode_by_rows(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
     unsigned groups = encoder->num_lanes / GROUP;
-    if (UNROLLED_GROUPS == 1)
-        encode_groups(encoder, codes, n, groups);
-    else if (groups == 4)
-        encode_groups(encoder, codes, n, 4);
-    else if (groups == 2)
-        encode_groups(encoder, codes, n, 2);
+    switch (rows_of(encoder->table.num_symbols)) {
+    case 1: encode_groups(encoder, codes, n, groups, 1); break;
+    case 2: encode_groups(encoder, codes, n, groups, 2); break;
+    case 3: encode_groups(encoder, codes, n, groups, 3); break;
+    default: encode_groups(encoder, codes, n, groups, 4);
+    }
+}
+
+STEP void encode_by_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
+    switch (encoder->num_lanes / GROUP) {
+    case 1: encode_groups(encoder, codes, n, 1, MAX_ROWS); break;
+    case 2: encode_groups(encoder, codes, n, 2, MAX_ROWS); break;
+    default: encode_groups(encoder, codes, n, 4, MAX_ROWS);
+    }
+}
+
+/* The portable kernel does what is behind the last whole group. */
+TARGET static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
+    size_t whole = n - n % encoder->num_lanes;
+    encoder->escaped += whole / 64;
+    zipfs_kernels_scalar.rans_encode(encoder, codes + whole, n - whole);
+    encoder->escaped -= whole / 64;
+    if (FEW_REGISTERS)
+        encode_by_rows(encoder, codes, whole);
     else
-        encode_groups(encoder, codes, n, 1);
+        encode_by_groups(encoder, codes, whole);
 }
 
 /* ---- escapes ---- */
@@ -316,7 +344,7 @@ TARGET static void rans_patterns(const uint8_t *numbers, size_t n, const uint8_t
     const struct table64 t = load_table64(table);
     size_t i = 0;
     for (; i + GROUP <= n; i += GROUP)
-        store(dst + i, look_up64(&t, load(numbers + i)));
+        store(dst + i, look_up(&t, MAX_ROWS, load(numbers + i)));
     zipfs_kernels_scalar.rans_patterns(numbers + i, n - i, table, dst + i);
 }
 

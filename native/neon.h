@@ -67,43 +67,6 @@ STEP vec down(vec x, unsigned count) {
     EACH_PART(vshlq_u8(x.part[p], vdupq_n_s8((int8_t)-(int)count)));
 }
 
-/* ---- tables ---- */
-
-struct table64 {
-    uint8x16x4_t rows;
-};
-
-struct table256 {
-    struct table64 part[4];
-};
-
-STEP struct table64 load_table64(const uint8_t table[64]) {
-    return (struct table64){vld1q_u8_x4(table)};
-}
-
-STEP struct table256 load_table256(const uint8_t table[256]) {
-    struct table256 t;
-    for (unsigned i = 0; i < 4; i++)
-        t.part[i] = load_table64(table + 64 * i);
-    return t;
-}
-
-STEP vec look_up64(const struct table64 *t, vec index) {
-    EACH_PART(vqtbl4q_u8(t->rows, index.part[p]));
-}
-
-/* An index beyond a part leaves what the other parts gave. */
-STEP uint8x16_t look_up256(const struct table256 *t, uint8x16_t index) {
-    uint8x16_t found = vqtbl4q_u8(t->part[0].rows, index);
-    for (unsigned i = 1; i < 4; i++)
-        found = vqtbx4q_u8(found, t->part[i].rows, vsubq_u8(index, vdupq_n_u8((uint8_t)(64 * i))));
-    return found;
-}
-
-STEP vec look_up(const struct table256 *t, vec index) {
-    EACH_PART(look_up256(t, index.part[p]));
-}
-
 /* ---- choices of lanes ---- */
 
 typedef struct {
@@ -138,8 +101,8 @@ STEP chosen where_at_least(vec a, vec b) {
     return make_chosen(ones_where_at_least(a, b));
 }
 
-STEP uint64_t bits_of(chosen lanes) {
-    return lanes.bits;
+STEP void store_bits(uint8_t *dst, chosen lanes) {
+    zipfs_store64(dst, lanes.bits);
 }
 
 /* Chosen lanes from a, the others from b. */
@@ -155,6 +118,62 @@ STEP uint64_t counts_up_to(chosen lanes) {
 
 STEP size_t count_of(chosen lanes) {
     return counts_up_to(lanes) >> 56;
+}
+
+/* ---- tables ---- */
+
+struct table64 {
+    uint8x16x4_t rows;
+};
+
+STEP struct table64 load_table64(const uint8_t table[64]) {
+    return (struct table64){vld1q_u8_x4(table)};
+}
+
+/* One look-up takes as many registers as there are rows in use. */
+STEP uint8x16_t look_up_part(const struct table64 *t, unsigned rows, uint8x16_t index) {
+    const uint8x16_t *row = t->rows.val;
+    switch (rows) {
+    case 1: return vqtbl1q_u8(row[0], index);
+    case 2: return vqtbl2q_u8((uint8x16x2_t){{row[0], row[1]}}, index);
+    case 3: return vqtbl3q_u8((uint8x16x3_t){{row[0], row[1], row[2]}}, index);
+    default: return vqtbl4q_u8(t->rows, index);
+    }
+}
+
+STEP vec look_up(const struct table64 *t, unsigned rows, vec index) {
+    EACH_PART(look_up_part(t, rows, index.part[p]));
+}
+
+/* ---- tables of 256 bytes of which most quarters are one and the same value ---- */
+
+struct sparse_table {
+    unsigned num_parts;
+    struct table64 part[4];
+    uint8x16_t first[4]; /* index of each part */
+    uint8x16_t other;    /* the entry of all other parts */
+};
+
+STEP struct sparse_table load_sparse_table(const uint8_t table[256], unsigned other) {
+    struct sparse_table t = {.num_parts = 0, .other = vdupq_n_u8((uint8_t)other)};
+    for (unsigned i = 0; i < 256; i += 64) {
+        if (~where_equal(load(table + i), bytes(other)).bits) {
+            t.first[t.num_parts] = vdupq_n_u8((uint8_t)i);
+            t.part[t.num_parts++] = load_table64(table + i);
+        }
+    }
+    return t;
+}
+
+/* An index beyond a part leaves what there is. */
+STEP vec look_up_sparse(const struct sparse_table *t, vec index) {
+    vec found;
+    for (unsigned p = 0; p < PARTS; p++)
+        found.part[p] = t->other;
+    for (unsigned i = 0; i < t->num_parts; i++)
+        for (unsigned p = 0; p < PARTS; p++)
+            found.part[p] = vqtbx4q_u8(found.part[p], t->part[i].rows, vsubq_u8(index.part[p], t->first[i]));
+    return found;
 }
 
 /* ---- slots: by blocks of eight, the first one's symbol and the number of symbols that begin up to a slot ---- */
@@ -176,7 +195,7 @@ STEP struct slots load_slots(const uint8_t symbol[256]) {
         base[b] = symbol[BLOCK * b];
     for (unsigned slot = 0; slot < 256; slot += GROUP) {
         vec symbols = load(symbol + slot);
-        uint64_t begin = ~bits_of(where_equal(symbols, next_in_block(symbols))) & 0x7f7f7f7f7f7f7f7f;
+        uint64_t begin = ~where_equal(symbols, next_in_block(symbols)).bits & 0x7f7f7f7f7f7f7f7f;
         memcpy(begins + slot / BLOCK, &begin, sizeof begin);
     }
     return (struct slots){vld1q_u8_x2(base), vld1q_u8_x2(begins)};
@@ -236,28 +255,6 @@ STEP void put_in_front(uint8_t **end, chosen lanes, vec x) {
         vst1_u8(begin + (counts >> 8 * e & 255) - 8, vqtbl1_u8(vcombine_u8(from, none), index));
     }
     *end = begin;
-}
-
-/* The first `count` bytes of src, at most 64, then zeros. */
-STEP vec load_first(const uint8_t *src, size_t count) {
-    uint8_t buffer[GROUP] = {0};
-    memcpy(buffer, src, count);
-    return load(buffer);
-}
-
-STEP void store_first(uint8_t *dst, vec x, size_t count) {
-    uint8_t buffer[GROUP];
-    store(buffer, x);
-    memcpy(dst, buffer, count);
-}
-
-/* The lowest `count` lanes. */
-STEP chosen first(size_t count) {
-    vec number;
-    const uint8x16_t ascending = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    for (unsigned p = 0; p < PARTS; p++)
-        number.part[p] = vaddq_u8(ascending, vdupq_n_u8((uint8_t)(PART * p)));
-    return make_chosen(ones_where_at_least(bytes((unsigned)zipfs_min(count, GROUP)), add(number, bytes(1))));
 }
 
 /* ---- states of 16 bits as two vectors of bytes ---- */
@@ -382,18 +379,30 @@ STEP uint8x16_t join_eight(uint8x16_t x, unsigned bits) {
     return vreinterpretq_u8_u64(eights);
 }
 
-/* 64 values to the first 8 * bits bytes. */
-STEP vec pack_group(vec values, unsigned bits) {
+/* Stores 64 values in 8 * bits bytes. */
+STEP size_t packed_size(unsigned bits) {
+    return GROUP / 8 * bits;
+}
+
+STEP void store_packed(uint8_t *dst, vec values, unsigned bits) {
     struct table64 joined;
     for (unsigned p = 0; p < PARTS; p++)
         joined.rows.val[p] = join_eight(values.part[p], bits);
-    return look_up64(&joined, load(used_of[bits - 1]));
+    uint8_t packed[GROUP];
+    store(packed, look_up(&joined, PARTS, load(used_of[bits - 1])));
+    memcpy(dst, packed, packed_size(bits));
 }
 
 /* Sets the top bits of bytes where the bits of src, one for each lane, say so. */
 STEP vec add_signs(vec x, const uint8_t *src) {
     vec signs = load_packed(src, 1);
     EACH_PART(vorrq_u8(x.part[p], vshlq_n_u8(signs.part[p], 7)));
+}
+
+/* The lower one of two bits of src for each lane to the lowest bits of bytes, which are clear, the upper one to the top. */
+STEP vec add_pairs(vec x, const uint8_t *src) {
+    vec pairs = load_packed(src, 2);
+    return choose(bytes(1), pairs, choose(bytes(0x80), up(pairs, 6), x));
 }
 
 /* ---- elements: vectors of field bytes to words and wider, lowest byte first, and back ---- */
@@ -449,6 +458,23 @@ STEP void load_quadwords(const uint8_t *src, vec *b) {
             b[2 * k].part[p] = low_bytes(lower.val[k], upper.val[k]);
             b[2 * k + 1].part[p] = high_bytes(lower.val[k], upper.val[k]);
         }
+    }
+}
+
+/* GROUP elements of `width` bytes: 2, 4 or 8. */
+STEP void store_elements(uint8_t *dst, const vec *b, unsigned width) {
+    switch (width) {
+    case 2: store_words(dst, b); break;
+    case 4: store_doublewords(dst, b); break;
+    default: store_quadwords(dst, b);
+    }
+}
+
+STEP void load_elements(const uint8_t *src, vec *b, unsigned width) {
+    switch (width) {
+    case 2: load_words(src, b); break;
+    case 4: load_doublewords(src, b); break;
+    default: load_quadwords(src, b);
     }
 }
 
