@@ -118,6 +118,17 @@ def zipfs_mount(work: Path, container: Path, cache_size: int, driver: str | None
 
 
 @contextlib.contextmanager
+def folder_mount(source: Path, mountpoint: Path, driver: str | None = None) -> Iterator[Path]:
+    """A zipfs mount of a folder; the mountpoint is made."""
+    mountpoint.mkdir()
+    try:
+        with zipfs.mount(source, mountpoint, driver=driver):
+            yield mountpoint
+    except zipfs.MountError as error:
+        raise Missing(str(error)) from None
+
+
+@contextlib.contextmanager
 def null_server(work: Path, container: Path, plain_size: int, readahead: int | None) -> Iterator[Served]:
     """fuse_null.c over the container: pread of the stored share and one reply copy per request."""
     require("cc", "pkg-config")
