@@ -420,6 +420,7 @@ static void op_init(void *user_data, struct fuse_conn_info *connection) {
      * even where nobody asked for them lately: they cost little, and a lookup each would cost much. */
     connection->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ
                                     | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+    connection->want |= connection->capable & FUSE_CAP_PARALLEL_DIROPS; /* heeded from libfuse 3.17 on */
     served->on_init(served);
 }
 
