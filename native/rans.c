@@ -338,13 +338,15 @@ static void search_far(const struct candidates *c, struct choice *best) {
     }
 }
 
+enum { DOUBT = 128 }; /* bits: a cost that is estimated may be wrong by some bytes */
+
 /* With near values: some more or fewer symbols than the rule says. */
 static void search_near(const struct candidates *c, struct choice *best) {
     unsigned first = best->explicit, reach = 4;
     struct choice other;
     for (unsigned s = first > reach ? first - reach : 1; s <= first + reach && s <= c->most; s++) {
         evaluate(c, s, true, &other);
-        if (other.bits < best->bits)
+        if (other.bits + DOUBT < best->bits)
             *best = other;
     }
 }
