@@ -23,8 +23,8 @@ void zipfs_codec_end(CodecObject *self) {
 
 static int codec_init(CodecObject *self, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"chunk_log2", NULL};
-    unsigned chunk_log2 = 18;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|I:Codec", names, &chunk_log2))
+    unsigned chunk_log2;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "I:Codec", names, &chunk_log2))
         return -1;
     if (chunk_log2 < ZIPFS_CHUNK_LOG2_MIN || chunk_log2 > ZIPFS_CHUNK_LOG2_MAX || self->codec) {
         PyErr_Format(PyExc_ValueError, "chunk_log2 must be %d to %d", ZIPFS_CHUNK_LOG2_MIN, ZIPFS_CHUNK_LOG2_MAX);

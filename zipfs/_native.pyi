@@ -30,7 +30,7 @@ LAYOUTS: dict[str, int]
 class Codec:
     """Scratch memory for one thread at a time (RuntimeError when used by two at once)."""
 
-    def __init__(self, chunk_log2: int = 18) -> None: ...
+    def __init__(self, chunk_log2: int) -> None: ...
     def encode(
         self, src: Buffer, number: int, segments: Buffer, level: int, dst: Buffer, copies: Buffer = b""
     ) -> list[tuple[int, int, int, int]]:
