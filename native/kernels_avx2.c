@@ -313,7 +313,10 @@ TARGET static struct sparse_table joint_rows(const uint8_t row[256]) {
         for (; i + 2 * GROUP <= n; i += GROUP) {                                                                       \
             __m256i rest;                                                                                              \
             store(codes + i, step(&rows, src, planes, i, &rest));                                                      \
-            store_packed(&packer, rest, planes[1] + i / 8 * (bits));                                                   \
+            if ((bits) == 1)                                                                                           \
+                zipfs_store32(planes[1] + i / 8, top_bits(up(rest, 7)));                                               \
+            else                                                                                                       \
+                store_packed(&packer, rest, planes[1] + i / 8 * (bits));                                               \
         }                                                                                                              \
         uint8_t *others[4] = {planes[0], planes[1] + i / 8 * (bits)};                                                  \
         for (unsigned f = 2; f < (num_fields); f++)                                                                    \

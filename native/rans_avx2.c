@@ -85,9 +85,9 @@ STEP void find_symbols(const struct tables *t, struct work *w) {
 STEP void advance(const struct tables *t, unsigned rows, struct work *w) {
     const __m256i odd_mask = _mm256_set1_epi16((short)0xff00);
     for (unsigned g = 0; g < w->groups; g++) {
-        const struct places at = find_places(rows, w->symbol[g]);
-        __m256i slot = w->lanes[g].low, high = w->lanes[g].high, freq = look_up(&t->freq, rows, &at);
-        __m256i place = _mm256_sub_epi8(slot, look_up(&t->start, rows, &at));
+        __m256i symbol = w->symbol[g];
+        __m256i slot = w->lanes[g].low, high = w->lanes[g].high, freq = look_up(&t->freq, rows, symbol);
+        __m256i place = _mm256_sub_epi8(slot, look_up(&t->start, rows, symbol));
         __m256i even = _mm256_mullo_epi16(even_bytes(freq), even_bytes(high));
         __m256i odd = _mm256_mulhi_epu16(_mm256_and_si256(freq, odd_mask), _mm256_and_si256(high, odd_mask));
         w->lanes[g] = to_bytes(_mm256_add_epi16(even, even_bytes(place)), _mm256_add_epi16(odd, odd_bytes(place)));
@@ -195,17 +195,17 @@ STEP void put(enum sink sink, __m256i low, __m256i high, const uint8_t *const *p
     }
 }
 
-/* Puts the patterns of all lanes, whose first element is i; those of escapes, which are zero, too. Tells which they are. */
+/* Puts the patterns of all lanes, whose first element is i, and tells which are escapes; their pattern is zero. */
 STEP void put_patterns(enum sink sink, const struct tables *t, unsigned rows, const struct work *w,
                        const uint8_t *const *planes, uint8_t *dst, size_t i, uint32_t *escaped_ret) {
     for (unsigned g = 0; g < w->groups; g++) {
-        const struct places at = find_places(rows, w->symbol[g]);
+        __m256i symbol = w->symbol[g];
         __m256i low = _mm256_setzero_si256(), high = _mm256_setzero_si256();
         if (sink != SINK_F16) /* whose patterns have no low byte */
-            low = look_up(&t->low, rows, &at);
+            low = look_up(&t->low, rows, symbol);
         if (is_wide(sink))
-            high = look_up(&t->high, rows, &at);
-        escaped_ret[g] = top_bits(_mm256_cmpeq_epi8(w->symbol[g], t->escape));
+            high = look_up(&t->high, rows, symbol);
+        escaped_ret[g] = top_bits(_mm256_cmpeq_epi8(symbol, t->escape));
         put(sink, low, high, planes, dst, i + GROUP * g);
     }
 }

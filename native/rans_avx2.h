@@ -16,9 +16,7 @@ struct lanes {
 
 /* The low bytes of two vectors of words, and the high ones: word i of each to bytes 2 * i and 2 * i + 1. */
 STEP struct lanes to_bytes(__m256i even, __m256i odd) {
-    const __m256i even_mask = _mm256_set1_epi16(0xff);
-    return (struct lanes){_mm256_or_si256(_mm256_and_si256(even, even_mask), up(odd, 8)),
-                          _mm256_or_si256(_mm256_andnot_si256(even_mask, odd), down(even, 8))};
+    return (struct lanes){alternate(even, up(odd, 8)), alternate(down(even, 8), odd)};
 }
 
 STEP void load_states(const uint16_t *state, struct lanes *lanes, unsigned groups) {
@@ -49,23 +47,17 @@ STEP void load_symbol_table(const uint8_t table[ZIPFS_RANS_MAX_SYMBOLS], struct 
         t->row[r] = row(table + ROW * r);
 }
 
-/* Indices of 32 symbols into each row: a shuffle takes bytes above 127, which those of other rows become, for zero. */
-struct places {
-    __m256i row[MAX_ROWS];
-};
-
-STEP struct places find_places(unsigned rows, __m256i symbol) {
-    struct places places;
+/* Entries of the first `rows` rows by 32 symbols. Bit 4 of a symbol tells rows 0 and 1 apart, bit 5 pairs of rows; a
+ * blend looks at the top bit of each byte. */
+STEP __m256i look_up(const struct symbol_table *t, unsigned rows, __m256i symbol) {
+    __m256i found[MAX_ROWS];
     for (unsigned r = 0; r < rows; r++)
-        places.row[r] = _mm256_adds_epu8(_mm256_xor_si256(symbol, bytes(ROW * r)), bytes(128 - ROW));
-    return places;
-}
-
-STEP __m256i look_up(const struct symbol_table *t, unsigned rows, const struct places *places) {
-    __m256i x = _mm256_shuffle_epi8(t->row[0], places->row[0]);
-    for (unsigned r = 1; r < rows; r++)
-        x = _mm256_or_si256(x, _mm256_shuffle_epi8(t->row[r], places->row[r]));
-    return x;
+        found[r] = _mm256_shuffle_epi8(t->row[r], symbol);
+    if (rows > 1)
+        found[0] = _mm256_blendv_epi8(found[0], found[1], up(symbol, 3));
+    if (rows > 3)
+        found[2] = _mm256_blendv_epi8(found[2], found[3], up(symbol, 3));
+    return rows > 2 ? _mm256_blendv_epi8(found[0], found[2], up(symbol, 2)) : found[0];
 }
 
 #endif

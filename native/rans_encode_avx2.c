@@ -72,19 +72,18 @@ STEP void divide(__m256i x, __m256i freq, __m256i inverse, __m256i *quotient_ret
 /* Codes 32 symbols into their lanes. */
 STEP void encode_symbols(const struct encode_tables *t, unsigned rows, struct lanes *lanes, __m256i symbol,
                          uint8_t **coded) {
-    const struct places at = find_places(rows, symbol);
-    __m256i freq = look_up(&t->freq, rows, &at);
+    __m256i freq = look_up(&t->freq, rows, symbol);
     __m256i full = _mm256_cmpeq_epi8(_mm256_max_epu8(lanes->high, freq), lanes->high);
     put_in_front(t, coded, top_bits(full), lanes->low);
     __m256i low = _mm256_blendv_epi8(lanes->low, lanes->high, full), high = _mm256_andnot_si256(full, lanes->high);
     /* Bytes to words: to_bytes is its own inverse. */
     struct lanes x = to_bytes(low, high);
-    struct lanes inverse = to_bytes(look_up(&t->inverse_low, rows, &at), look_up(&t->inverse_high, rows, &at));
+    struct lanes inverse = to_bytes(look_up(&t->inverse_low, rows, symbol), look_up(&t->inverse_high, rows, symbol));
     __m256i q0, q1, r0, r1;
     divide(x.low, even_bytes(freq), inverse.low, &q0, &r0);
     divide(x.high, odd_bytes(freq), inverse.high, &q1, &r1);
     lanes->high = _mm256_or_si256(q0, up(q1, 8));
-    lanes->low = _mm256_add_epi8(_mm256_or_si256(r0, up(r1, 8)), look_up(&t->start, rows, &at));
+    lanes->low = _mm256_add_epi8(_mm256_or_si256(r0, up(r1, 8)), look_up(&t->start, rows, symbol));
 }
 
 /* Codes that fill all lanes, the last first. */
@@ -95,11 +94,14 @@ STEP void encode_whole(unsigned rows, struct zipfs_rans_encoder *encoder, const 
     load_states(encoder->state, lanes, groups);
     bool has_escape = encoder->table.has_escape;
     uint8_t *coded = encoder->coded, *escaped = (uint8_t *)encoder->escaped;
-    for (size_t i = n / GROUP; i-- > 0;) {
-        __m256i symbol = look_up_sparse(&t->symbol_of, load(codes + GROUP * i));
-        if (has_escape)
-            zipfs_store32(escaped + GROUP / 8 * i, top_bits(_mm256_cmpeq_epi8(symbol, t->escape)));
-        encode_symbols(t, rows, &lanes[i % groups], symbol, &coded);
+    for (size_t i = n; i > 0;) {
+        for (unsigned g = groups; g-- > 0;) {
+            i -= GROUP;
+            __m256i symbol = look_up_sparse(&t->symbol_of, load(codes + i));
+            if (has_escape)
+                zipfs_store32(escaped + i / 8, top_bits(_mm256_cmpeq_epi8(symbol, t->escape)));
+            encode_symbols(t, rows, &lanes[g], symbol, &coded);
+        }
     }
     encoder->coded = coded;
     store_states(encoder->state, lanes, groups);
