@@ -12,10 +12,29 @@ struct zipfs_node {
     uint64_t number;
     uint64_t num_lookups; /* what the kernel was told, less what it forgot */
     unsigned num_pins;
+    bool has_changed;
     struct zipfs_node *by_number_next, *by_version_next;
     struct zipfs_version version;
     char path[];
 };
+
+/* ---- versions ---- */
+
+static bool has_same_contents(const struct zipfs_version *one, const struct zipfs_version *other) {
+    return one->stored_size == other->stored_size && one->mtime_ns == other->mtime_ns
+           && one->ctime_ns == other->ctime_ns;
+}
+
+/* Whether both are versions of one node. The kernel decides by a node's mode and owner who may open it, and may not yet
+ * know of a change, so these never change. */
+static bool is_same_node(const struct zipfs_version *one, const struct zipfs_version *other) {
+    if (one->dev != other->dev || one->ino != other->ino || (one->mode & S_IFMT) != (other->mode & S_IFMT))
+        return false;
+    if (S_ISDIR(one->mode))
+        return true;
+    return one->mode == other->mode && one->uid == other->uid && one->gid == other->gid
+           && one->is_container == other->is_container && (!one->is_container || has_same_contents(one, other));
+}
 
 struct zipfs_nodes {
     pthread_mutex_t lock;
@@ -100,7 +119,7 @@ static struct zipfs_node *find_number(struct zipfs_nodes *nodes, uint64_t number
 static struct zipfs_node *find_version(struct zipfs_nodes *nodes, const char *path,
                                        const struct zipfs_version *version) {
     struct zipfs_node *node = *version_bucket(nodes, path, version);
-    while (node && !(zipfs_is_same_version(&node->version, version) && strcmp(node->path, path) == 0))
+    while (node && !(is_same_node(&node->version, version) && strcmp(node->path, path) == 0))
         node = node->by_version_next;
     return node;
 }
@@ -118,6 +137,11 @@ static struct zipfs_node *add_node(struct zipfs_nodes *nodes, const char *path, 
     return node;
 }
 
+static void set_version(struct zipfs_node *node, const struct zipfs_version *version) {
+    node->has_changed |= !has_same_contents(&node->version, version);
+    node->version = *version;
+}
+
 static void drop_if_unused(struct zipfs_nodes *nodes, struct zipfs_node *node) {
     if (node->num_lookups > 0 || node->num_pins > 0)
         return;
@@ -128,16 +152,6 @@ static void drop_if_unused(struct zipfs_nodes *nodes, struct zipfs_node *node) {
 }
 
 /* ---- public ---- */
-
-bool zipfs_is_same_version(const struct zipfs_version *one, const struct zipfs_version *other) {
-    if (one->dev != other->dev || one->ino != other->ino || (one->mode & S_IFMT) != (other->mode & S_IFMT))
-        return false;
-    if (S_ISDIR(one->mode))
-        return true;
-    return one->stored_size == other->stored_size && one->mtime_ns == other->mtime_ns
-           && one->ctime_ns == other->ctime_ns && one->mode == other->mode && one->uid == other->uid
-           && one->gid == other->gid && one->is_container == other->is_container;
-}
 
 struct zipfs_nodes *zipfs_nodes_create(void) {
     struct zipfs_nodes *nodes = calloc(1, sizeof *nodes);
@@ -176,7 +190,7 @@ uint64_t zipfs_nodes_enter(struct zipfs_nodes *nodes, const char *path, const st
     pthread_mutex_lock(&nodes->lock);
     struct zipfs_node *node = find_version(nodes, path, version);
     if (node)
-        node->version = *version;
+        set_version(node, version);
     else
         node = add_node(nodes, path, version);
     uint64_t number = node ? node->number : 0;
@@ -214,6 +228,21 @@ void zipfs_nodes_unpin(struct zipfs_nodes *nodes, struct zipfs_node *node) {
     node->num_pins--;
     drop_if_unused(nodes, node);
     pthread_mutex_unlock(&nodes->lock);
+}
+
+void zipfs_nodes_update(struct zipfs_nodes *nodes, struct zipfs_node *node, struct zipfs_version *version) {
+    pthread_mutex_lock(&nodes->lock);
+    if (is_same_node(&node->version, version))
+        set_version(node, version);
+    *version = node->version;
+    pthread_mutex_unlock(&nodes->lock);
+}
+
+bool zipfs_node_has_changed(struct zipfs_nodes *nodes, struct zipfs_node *node) {
+    pthread_mutex_lock(&nodes->lock);
+    bool has_changed = node->has_changed;
+    pthread_mutex_unlock(&nodes->lock);
+    return has_changed;
 }
 
 const char *zipfs_node_path(const struct zipfs_node *node) {

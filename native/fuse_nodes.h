@@ -1,5 +1,8 @@
-/* The inodes that the kernel knows of a mount: one for each version of each path, so that no two versions ever share
- * pages, a size or permissions. A node lives as long as the kernel remembers it. Any thread may call anything. */
+/* The inodes that the kernel knows of a mount. A container has one for each version of its path, so that no two versions
+ * ever share pages, a size or permissions. What is passed through changes in place, as in the source: a file stays one
+ * node while it is the same file with the same permissions (a log that grows all day must not leave a node for each of
+ * its lengths), a folder while it is the same folder. A node lives as long as the kernel remembers it. Any thread may
+ * call anything. */
 #ifndef ZIPFS_FUSE_NODES_H
 #define ZIPFS_FUSE_NODES_H
 
@@ -25,8 +28,8 @@ struct zipfs_node;
 struct zipfs_nodes *zipfs_nodes_create(void);
 void zipfs_nodes_free(struct zipfs_nodes *nodes); /* nothing is pinned; NULL is allowed */
 
-/* The number of the node of this version of path, which is made if there is none, and counts one more lookup of it. Its
- * attributes become those of `version`. 0: no memory. Numbers are never used twice. */
+/* The number of the node that this version of path belongs to, which is made if there is none, and counts one more lookup
+ * of it. Its version becomes this one. 0: no memory. Numbers are never used twice. */
 uint64_t zipfs_nodes_enter(struct zipfs_nodes *nodes, const char *path, const struct zipfs_version *version);
 /* Takes so many lookups back; the node goes with the last one. */
 void zipfs_nodes_forget(struct zipfs_nodes *nodes, uint64_t number, uint64_t num_lookups);
@@ -37,9 +40,10 @@ struct zipfs_node *zipfs_nodes_pin(struct zipfs_nodes *nodes, uint64_t number, s
 void zipfs_nodes_unpin(struct zipfs_nodes *nodes, struct zipfs_node *node);
 const char *zipfs_node_path(const struct zipfs_node *node);
 
-/* Whether the one is the other, perhaps with other attributes that do not tell versions apart. Folders change as one:
- * who stands in one stays there. */
-bool zipfs_is_same_version(const struct zipfs_version *one, const struct zipfs_version *other);
+/* Makes `version` the node's if it belongs to it. `version` becomes the node's. */
+void zipfs_nodes_update(struct zipfs_nodes *nodes, struct zipfs_node *node, struct zipfs_version *version);
+/* Whether the node has had other contents before: the kernel may have pages of them. */
+bool zipfs_node_has_changed(struct zipfs_nodes *nodes, struct zipfs_node *node);
 
 size_t zipfs_nodes_count(struct zipfs_nodes *nodes);
 

@@ -1,5 +1,5 @@
-/* The operations of a mount. Names, folders and opens ask the tree; attributes of files are answered from their nodes,
- * which never change for one version; reads go straight to the file. */
+/* The operations of a mount. Names, folders and opens ask the tree; attributes of containers are answered from their
+ * nodes, which never change; reads go straight to the file. */
 #include "fuse_operations.h"
 
 #include <errno.h>
@@ -107,13 +107,16 @@ static void op_forget_multi(fuse_req_t request, size_t count, struct fuse_forget
     fuse_reply_none(request);
 }
 
-/* A folder changes while it stays the same node, so the tree is asked; the root is known by number alone. */
-static void refresh(struct zipfs_served *served, const char *path, fuse_ino_t number, struct zipfs_version *version) {
+/* What changes while it stays the same node is looked up: folders and what is passed through. The root is known by number
+ * alone. */
+static void refresh(struct zipfs_served *served, struct zipfs_node *node, fuse_ino_t number,
+                    struct zipfs_version *version) {
     struct zipfs_version present;
-    if (served->tree.lookup(served->tree.context, path, &present) != 0)
-        return;
-    if (number == ZIPFS_ROOT_NODE || zipfs_is_same_version(&present, version))
-        *version = present;
+    if (served->tree.lookup(served->tree.context, zipfs_node_path(node), &present) != 0)
+        return; /* it is gone and stays what it was */
+    if (number != ZIPFS_ROOT_NODE)
+        zipfs_nodes_update(served->nodes, node, &present);
+    *version = present;
 }
 
 static void op_getattr(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *info) {
@@ -125,8 +128,8 @@ static void op_getattr(fuse_req_t request, fuse_ino_t number, struct fuse_file_i
         fuse_reply_err(request, ESTALE);
         return;
     }
-    if (number == ZIPFS_ROOT_NODE || S_ISDIR(version.mode))
-        refresh(served, zipfs_node_path(node), number, &version);
+    if (!version.is_container)
+        refresh(served, node, number, &version);
     zipfs_nodes_unpin(served->nodes, node);
     struct stat st = to_stat(&version);
     fuse_reply_attr(request, &st, validity(&version));
@@ -158,6 +161,7 @@ static void op_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info
     struct zipfs_node *node = zipfs_nodes_pin(served->nodes, number, &version);
     struct zipfs_file *file = NULL;
     int error = node ? served->tree.open(served->tree.context, zipfs_node_path(node), &version, &file) : ESTALE;
+    bool has_changed = node && zipfs_node_has_changed(served->nodes, node);
     if (node)
         zipfs_nodes_unpin(served->nodes, node);
     if (error) {
@@ -165,7 +169,7 @@ static void op_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info
         return;
     }
     info->fh = (uintptr_t)file;
-    info->keep_cache = 1; /* the node's pages are of this version */
+    info->keep_cache = !has_changed;
     if (fuse_reply_open(request, info) != 0)
         served->api->file_unref(file);
 }
@@ -325,7 +329,7 @@ static int reply_folder(struct zipfs_served *served, struct reply *reply, fuse_i
     if (!node)
         return ESTALE;
     if (number == ZIPFS_ROOT_NODE)
-        refresh(served, zipfs_node_path(node), number, &version);
+        refresh(served, node, number, &version);
     pthread_mutex_lock(&folder->lock);
     int error = start == 0 || !folder->is_listed ? list_folder(served, zipfs_node_path(node), folder) : 0;
     if (!error)
@@ -416,7 +420,7 @@ static void op_init(void *user_data, struct fuse_conn_info *connection) {
     connection->max_write = ZIPFS_REPLY_SIZE; /* libfuse derives the largest read from it too */
     connection->max_background = MAX_BACKGROUND;
     connection->congestion_threshold = MAX_BACKGROUND * 3 / 4;
-    /* A node's bytes never change, so the kernel need not look whether they did; attributes come with every listing,
+    /* Whether a node's bytes change is for opens to tell, not for the kernel to guess from times; attributes come with every listing,
      * even where nobody asked for them lately: they cost little, and a lookup each would cost much. */
     connection->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ
                                     | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);

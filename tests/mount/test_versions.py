@@ -184,3 +184,23 @@ def test_a_growing_plain_file_shows_its_new_length(mount, source):
         file.write(b"two")
     assert eventually(lambda: size_of(mount.path / "log") == 6)
     assert (mount.path / "log").read_bytes() == b"onetwo"
+
+
+@pytest.mark.parametrize("driver", ["native"], indirect=True)
+def test_a_growing_plain_file_is_followed(mount, source):
+    (source / "log").write_bytes(b"one")
+    with open(mount.path / "log", "rb", buffering=0) as follower:
+        assert follower.read() == b"one"
+        with open(source / "log", "ab") as file:
+            file.write(b"two")
+        assert eventually(lambda: os.fstat(follower.fileno()).st_size == 6)
+        assert follower.read() == b"two"
+
+
+def test_a_plain_file_rewritten_in_place_is_new_at_the_next_open(mount, source):
+    """Of equal length, so that nothing but the times tells the kernel."""
+    path = source / "plain"
+    for byte in (b"a", b"b", b"c"):
+        with open(path, "r+b" if path.exists() else "wb") as file:
+            file.write(byte * 100_000)
+        assert (mount.path / "plain").read_bytes() == byte * 100_000

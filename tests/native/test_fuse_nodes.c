@@ -10,7 +10,8 @@
 enum { NUM_PATHS = 50, NUM_VERSIONS = 4, NUM_STEPS = 20000, NUM_THREADS = 4 };
 
 static struct zipfs_version make_version(int number) {
-    return (struct zipfs_version){.dev = 1, .ino = 7, .mode = S_IFREG | 0644, .size = 10, .ctime_ns = number};
+    return (struct zipfs_version){.dev = 1, .ino = 7, .mode = S_IFREG | 0644, .size = 10, .ctime_ns = number,
+                                  .is_container = true};
 }
 
 static void test_versions(void) {
@@ -36,12 +37,36 @@ static void test_versions(void) {
     IS_ANOTHER(mode, S_IFREG | 0600);
     IS_ANOTHER(uid, 8);
     IS_ANOTHER(gid, 8);
-    IS_ANOTHER(is_container, true);
+    IS_ANOTHER(is_container, false);
     zipfs_nodes_forget(nodes, number, 2);
     CHECK(zipfs_nodes_pin(nodes, number, NULL) == node); /* pinned */
     zipfs_nodes_unpin(nodes, node);
     zipfs_nodes_unpin(nodes, node);
     CHECK(!zipfs_nodes_pin(nodes, number, NULL));
+    zipfs_nodes_free(nodes);
+}
+
+/* What is passed through stays one node while its contents change, but not when who may read it does. */
+static void test_changes_in_place(void) {
+    struct zipfs_nodes *nodes = zipfs_nodes_create();
+    struct zipfs_version version = {.dev = 1, .ino = 7, .mode = S_IFREG | 0644, .stored_size = 1};
+    uint64_t number = zipfs_nodes_enter(nodes, "a", &version);
+    struct zipfs_node *node = zipfs_nodes_pin(nodes, number, NULL);
+    version.atime_ns = 8;
+    CHECK_EQUAL(zipfs_nodes_enter(nodes, "a", &version), number);
+    CHECK(!zipfs_node_has_changed(nodes, node));
+    version.stored_size = version.mtime_ns = version.ctime_ns = 2;
+    CHECK_EQUAL(zipfs_nodes_enter(nodes, "a", &version), number);
+    CHECK(zipfs_node_has_changed(nodes, node));
+    struct zipfs_version newer = version, closed = version;
+    newer.stored_size = 3;
+    zipfs_nodes_update(nodes, node, &newer);
+    closed.mode = S_IFREG | 0600;
+    zipfs_nodes_update(nodes, node, &closed);
+    CHECK(closed.stored_size == 3 && closed.mode == (S_IFREG | 0644));
+    closed.mode = S_IFREG | 0600;
+    CHECK(zipfs_nodes_enter(nodes, "a", &closed) != number);
+    zipfs_nodes_unpin(nodes, node);
     zipfs_nodes_free(nodes);
 }
 
@@ -138,6 +163,7 @@ static void test_listing(void) {
 
 int main(void) {
     test_versions();
+    test_changes_in_place();
     test_folders();
     test_threads();
     test_listing();
