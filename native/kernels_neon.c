@@ -11,7 +11,9 @@
 enum { FEW_REGISTERS = 1 };
 
 #include "loops_layouts.h"
-#include "loops_rans.h"
+#include "loops_encode.h"
+#include "loops_elements.h"
+#include "loops_decode.h"
 
 const struct zipfs_kernels zipfs_kernels_neon = {
     .name = "neon",
@@ -20,7 +22,8 @@ const struct zipfs_kernels zipfs_kernels_neon = {
     .count_codes = zipfs_count_codes_scalar,
     .rans_numbers = zipfs_rans_numbers_scalar,
     LAYOUT_LOOPS,
-    RANS_LOOPS,
+    ENCODE_LOOPS,
+    ELEMENT_LOOPS,
 };
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * Steps of loops_rans.h and loops_layouts.h with NEON, which every AArch64 CPU has. A vector here is four registers, 64 bytes:
+ * Steps of loops_*.h with NEON, which every AArch64 CPU has. A vector here is four registers, 64 bytes:
  * a table of 64 bytes is what one TBL looks up, and tables are loaded once for 64 values.
  */
 #ifndef ZIPFS_NEON_H
@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "common.h"
+#include "eights.h"
 
 #define TARGET
 #define STEP static inline __attribute__((always_inline))
@@ -51,6 +52,11 @@ STEP vec add(vec a, vec b) {
 
 STEP vec subtract(vec a, vec b) {
     EACH_PART(vsubq_u8(a.part[p], b.part[p]));
+}
+
+/* x | (y & mask), where x has none of these bits. */
+STEP vec add_bits(vec x, vec y, unsigned mask) {
+    EACH_PART(vbslq_u8(vdupq_n_u8((uint8_t)mask), y.part[p], x.part[p]));
 }
 
 /* Bits of `mask` from a, the others from b. */
@@ -212,24 +218,7 @@ STEP vec symbols_of(const struct slots *slots, vec slot) {
     EACH_PART(symbols_of_part(slots, slot.part[p]));
 }
 
-/* ---- chosen lanes and streams, eight lanes at a time, by tables of all choices among eight ---- */
-
-#define BIT(m, i) ((m) >> (i) & 1)
-#define ONES_BELOW(m, i) ((unsigned)__builtin_popcount((m) & ((1u << (i)) - 1)))
-#define EIGHT(term, m)                                                                                                 \
-    (term(m, 0) | term(m, 1) | term(m, 2) | term(m, 3) | term(m, 4) | term(m, 5) | term(m, 6) | term(m, 7))
-#define ROWS4(term, m) EIGHT(term, m), EIGHT(term, (m) + 1), EIGHT(term, (m) + 2), EIGHT(term, (m) + 3)
-#define ROWS16(term, m) ROWS4(term, m), ROWS4(term, (m) + 4), ROWS4(term, (m) + 8), ROWS4(term, (m) + 12)
-#define ROWS64(term, m) ROWS16(term, m), ROWS16(term, (m) + 16), ROWS16(term, (m) + 32), ROWS16(term, (m) + 48)
-#define ROWS256(term) {ROWS64(term, 0u), ROWS64(term, 64u), ROWS64(term, 128u), ROWS64(term, 192u)}
-
-/* Which byte of a stream lane i takes, in byte i; 255 when it takes none. */
-#define TAKEN(m, i) ((uint64_t)(BIT(m, i) ? ONES_BELOW(m, i) : 255) << 8 * (i))
-static const uint64_t taken_by[256] = ROWS256(TAKEN);
-
-/* The chosen lanes in ascending order, in the topmost bytes. */
-#define GIVEN(m, i) ((uint64_t)(BIT(m, i) ? (i) : 0) << (64 - 8 * (ONES_BELOW(m, 8) - ONES_BELOW(m, i))) % 64)
-static const uint64_t given_by[256] = ROWS256(GIVEN);
+/* ---- chosen lanes and streams, eight lanes at a time ---- */
 
 /* The next bytes of src to the chosen lanes of x. Reads 64 bytes at most. */
 STEP vec deal(chosen lanes, vec x, const uint8_t *src) {
@@ -402,7 +391,7 @@ STEP vec add_signs(vec x, const uint8_t *src) {
 /* The lower one of two bits of src for each lane to the lowest bits of bytes, which are clear, the upper one to the top. */
 STEP vec add_pairs(vec x, const uint8_t *src) {
     vec pairs = load_packed(src, 2);
-    return choose(bytes(1), pairs, choose(bytes(0x80), up(pairs, 6), x));
+    return add_bits(add_bits(x, pairs, 1), up(pairs, 6), 0x80);
 }
 
 /* ---- elements: vectors of field bytes to words and wider, lowest byte first, and back ---- */

@@ -1,0 +1,131 @@
+/*
+ * Groups of rANS states, and the encoder of one kernel, to be included where its steps are defined. Each group of GROUP
+ * lanes is kept as two vectors of bytes, the low and the high ones of the states.
+ *
+ * Steps beside those of loops_layouts.h:
+ *   add                           of bytes
+ *   load_table64 look_up          tables of 64 bytes, of which the first 16 * rows matter
+ *   load_lanes store_lanes        GROUP states and their bytes
+ *   where_equal store_bits        lanes by comparison; as bits, GROUP / 8 bytes
+ *   put_in_front                  bytes of chosen lanes to a stream that grows downwards; may write a byte for each lane
+ *   divide                        of the states in struct lanes
+ *
+ * FEW_REGISTERS: tables fill them, so loops are made for each number of rows; else for each number of groups, which stay
+ * in registers.
+ */
+
+enum { MAX_GROUPS = ZIPFS_RANS_MAX_LANES / GROUP, MAX_ROWS = ZIPFS_RANS_MAX_SYMBOLS / 16,
+       GROUPS_AT_ONCE = FEW_REGISTERS ? 1 : MAX_GROUPS };
+
+static inline unsigned rows_of(unsigned num_symbols) {
+    return (num_symbols + 15) / 16;
+}
+
+STEP void load_states(const uint16_t *state, struct lanes *lanes, unsigned groups) {
+    for (unsigned g = 0; g < groups; g++)
+        load_lanes(state + GROUP * g, &lanes[g]);
+}
+
+STEP void store_states(uint16_t *state, const struct lanes *lanes, unsigned groups) {
+    for (unsigned g = 0; g < groups; g++)
+        store_lanes(state + GROUP * g, &lanes[g]);
+}
+
+struct encode_tables {
+    struct sparse_table symbol_of; /* of a code */
+    struct table64 freq, start;
+    struct table64 inverse_low, inverse_high; /* floor(65536 / freq), 65535 for 1, as bytes */
+    vec escape;
+};
+
+STEP void load_encode_tables(const struct zipfs_rans_encoder *encoder, struct encode_tables *t) {
+    const struct zipfs_rans_table *table = &encoder->table;
+    uint8_t low[ZIPFS_RANS_MAX_SYMBOLS] = {0}, high[ZIPFS_RANS_MAX_SYMBOLS] = {0};
+    for (unsigned s = 0; s < table->num_symbols; s++) {
+        unsigned inverse = table->freq[s] == 1 ? 65535 : 65536u / table->freq[s];
+        low[s] = (uint8_t)inverse;
+        high[s] = (uint8_t)(inverse >> 8);
+    }
+    t->symbol_of = load_sparse_table(encoder->symbol_of, table->num_symbols - table->has_escape);
+    t->freq = load_table64(table->freq);
+    t->start = load_table64(table->start);
+    t->inverse_low = load_table64(low);
+    t->inverse_high = load_table64(high);
+    t->escape = bytes(table->num_symbols - 1u);
+}
+
+/* Codes a group of symbols into its lanes. */
+STEP void encode_symbols(const struct encode_tables *t, unsigned rows, struct lanes *lanes, vec symbol,
+                         uint8_t **coded) {
+    vec freq = look_up(&t->freq, rows, symbol);
+    chosen full = where_at_least(lanes->high, freq);
+    put_in_front(coded, full, lanes->low);
+    struct lanes x = {blend(full, lanes->high, lanes->low), blend(full, bytes(0), lanes->high)};
+    struct lanes inverse = {look_up(&t->inverse_low, rows, symbol), look_up(&t->inverse_high, rows, symbol)};
+    *lanes = divide(x, freq, inverse);
+    lanes->low = add(lanes->low, look_up(&t->start, rows, symbol));
+}
+
+/* Codes that fill all lanes, the last first. */
+STEP void encode_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n, unsigned groups,
+                        unsigned rows) {
+    struct encode_tables t;
+    struct lanes lanes[MAX_GROUPS];
+    load_encode_tables(encoder, &t);
+    load_states(encoder->state, lanes, groups);
+    bool has_escape = encoder->table.has_escape;
+    uint8_t *coded = encoder->coded, *escaped = (uint8_t *)encoder->escaped;
+    for (size_t at = n; at > 0;) {
+#pragma GCC unroll GROUPS_AT_ONCE
+        for (unsigned g = groups; g-- > 0;) {
+            at -= GROUP;
+            vec symbol = look_up_sparse(&t.symbol_of, load(codes + at));
+            if (has_escape)
+                store_bits(escaped + at / 8, where_equal(symbol, t.escape));
+            encode_symbols(&t, rows, &lanes[g], symbol, &coded);
+        }
+    }
+    store_states(encoder->state, lanes, groups);
+    encoder->coded = coded;
+}
+
+STEP void encode_by_rows(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
+    unsigned groups = encoder->num_lanes / GROUP;
+    switch (rows_of(encoder->table.num_symbols)) {
+    case 1: encode_groups(encoder, codes, n, groups, 1); break;
+    case 2: encode_groups(encoder, codes, n, groups, 2); break;
+    case 3: encode_groups(encoder, codes, n, groups, 3); break;
+    default: encode_groups(encoder, codes, n, groups, 4);
+    }
+}
+
+STEP void encode_by_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
+    switch (encoder->num_lanes / GROUP) {
+    case 1: encode_groups(encoder, codes, n, 1, MAX_ROWS); break;
+    case 2: encode_groups(encoder, codes, n, 2, MAX_ROWS); break;
+    default: encode_groups(encoder, codes, n, 4, MAX_ROWS);
+    }
+}
+
+/* The portable kernel does what is behind the last whole group. */
+TARGET static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
+    size_t whole = n - n % encoder->num_lanes;
+    encoder->escaped += whole / 64;
+    zipfs_kernels_scalar.rans_encode(encoder, codes + whole, n - whole);
+    encoder->escaped -= whole / 64;
+    if (FEW_REGISTERS)
+        encode_by_rows(encoder, codes, whole);
+    else
+        encode_by_groups(encoder, codes, whole);
+}
+
+TARGET static void rans_patterns(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst) {
+    const struct table64 t = load_table64(table);
+    size_t i = 0;
+    for (; i + GROUP <= n; i += GROUP)
+        store(dst + i, look_up(&t, MAX_ROWS, load(numbers + i)));
+    zipfs_kernels_scalar.rans_patterns(numbers + i, n - i, table, dst + i);
+}
+
+/* Their places in a table of kernels. */
+#define ENCODE_LOOPS .rans_encode = rans_encode, .rans_patterns = rans_patterns
