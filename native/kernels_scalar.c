@@ -197,23 +197,30 @@ void zipfs_rans_patterns_scalar(const uint8_t *numbers, size_t n, const uint8_t 
         dst[i] = table[numbers[i]];
 }
 
+/* A quotient is a product with the inverse, exact for a state, which has 16 bits, and a frequency, which has 8. */
 void zipfs_rans_encode_scalar(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
     const struct zipfs_rans_table *table = &encoder->table;
     unsigned escape = table->has_escape ? table->num_symbols - 1u : NO_ESCAPE;
     size_t num_lanes = encoder->num_lanes, padded = (n + num_lanes - 1) / num_lanes * num_lanes;
+    uint32_t inverse[ZIPFS_RANS_MAX_SYMBOLS];
+    for (unsigned s = 0; s < table->num_symbols; s++)
+        inverse[s] = ((1u << 24) + table->freq[s] - 1u) / table->freq[s];
     if (table->has_escape)
         memset(encoder->escaped, 0, (n + 63) / 64 * sizeof encoder->escaped[0]);
+    uint8_t *coded = encoder->coded;
     for (size_t i = padded; i-- > 0;) {
         unsigned s = i < n ? encoder->symbol_of[codes[i]] : 0;
-        uint32_t x = encoder->state[i % num_lanes], f = table->freq[s];
-        if (x >= f << 8) {
-            *--encoder->coded = (uint8_t)x;
-            x >>= 8;
-        }
-        encoder->state[i % num_lanes] = (uint16_t)((x / f << 8) + x % f + table->start[s]);
-        if (s == escape && i < n)
+        uint16_t *state = &encoder->state[i & (num_lanes - 1)];
+        uint32_t x = *state, f = table->freq[s], full = x >= f << 8;
+        coded[-1] = (uint8_t)x; /* there is room for a byte of every lane that is to come */
+        coded -= full;
+        x >>= 8 * full;
+        uint32_t quotient = (uint32_t)((uint64_t)x * inverse[s] >> 24);
+        *state = (uint16_t)(x + quotient * (256 - f) + table->start[s]);
+        if (ZIPFS_UNLIKELY(s == escape) && i < n)
             encoder->escaped[i / 64] |= UINT64_C(1) << i % 64;
     }
+    encoder->coded = coded;
 }
 
 /* ---- joint layouts ---- */
