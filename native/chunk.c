@@ -15,11 +15,13 @@
 #include "cpu.h"
 #include "divide.h"
 #include "joint.h"
+#include "palette.h"
 #include "plan.h"
 #include "run.h"
+#include "sparse.h"
 #include "zstd_frame.h"
 
-enum { TABLE_FIXED = 4, RUN_RECORD = 12, COPY_SIZE = 16, XOR = 241 };
+enum { TABLE_FIXED = 4, COPY_SIZE = 16, XOR = 241 };
 
 /* ---- scratch memory ---- */
 
@@ -106,16 +108,17 @@ enum zipfs_status zipfs_chunk_runs(const uint8_t *src, size_t src_size, size_t p
     if (src_size < TABLE_FIXED || src[0] < 1 || src[0] > ZIPFS_MAX_RUNS)
         return ZIPFS_BAD_RUNS;
     size_t num_runs = src[0];
-    uint64_t plain = 0, stored = TABLE_FIXED + RUN_RECORD * num_runs;
+    uint64_t plain = 0, stored = TABLE_FIXED + ZIPFS_RUN_RECORD * num_runs;
     if (src_size < stored)
         return ZIPFS_BAD_RUNS;
     if (src[1] || src[2] || src[3])
         return ZIPFS_RESERVED_NOT_ZERO;
     for (size_t i = 0; i < num_runs; i++) {
-        const uint8_t *record = src + TABLE_FIXED + RUN_RECORD * i;
+        const uint8_t *record = src + TABLE_FIXED + ZIPFS_RUN_RECORD * i;
         if (record[0] == XOR)
             return ZIPFS_UNKNOWN_FEATURE;
-        if (record[0] != ZIPFS_COPY && !zipfs_layout_info(record[0]))
+        if (record[0] != ZIPFS_COPY && record[0] != ZIPFS_PALETTE && record[0] != ZIPFS_SPARSE &&
+            !zipfs_layout_info(record[0]))
             return ZIPFS_UNKNOWN_LAYOUT;
         if (record[2] || record[3])
             return ZIPFS_RESERVED_NOT_ZERO;
@@ -154,7 +157,7 @@ static enum zipfs_status decode_runs(struct zipfs_codec *codec, const uint8_t *s
     codec->plain_size = dst_size;
     codec->payload_size = src_size;
     codec->payload_end = codec->ahead = src + src_size;
-    src += TABLE_FIXED + RUN_RECORD * num_runs;
+    src += TABLE_FIXED + ZIPFS_RUN_RECORD * num_runs;
     for (size_t i = 0, at = 0; i < num_runs && !status; i++) {
         if (ZIPFS_UNLIKELY(runs[i].layout == ZIPFS_COPY))
             status = note_copy(&runs[i], src, at, copies);
@@ -220,19 +223,28 @@ static bool bytes_promise(struct zipfs_codec *codec, const uint8_t *src, size_t 
            (uint64_t)sample_size * src_size < (uint64_t)size * sample;
 }
 
-/* Encodes src as one run of BYTES when that is smaller than the `size` bytes in dst. Returns the size that is left. */
+/* A run that zstd makes smaller by less than one part of this many stays as it is: zstd decodes ten times slower. */
+enum { FAST_DECODE_WORTH = 128 };
+
+/* Encodes src as one run of bytes, with a palette or without, when that is smaller than the `size` bytes in dst. Returns
+ * the size that is left. */
 static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, bool lz,
                                uint8_t *dst, size_t size, size_t capacity) {
     bool is_noise;
-    size_t limit = size == SIZE_MAX ? capacity : size - 1;
+    uint8_t *trial = codec->encoder->trial;
+    size_t limit = size == SIZE_MAX ? capacity : size - 1,
+           bytes_size = zipfs_palette_encode(codec, 1, 0, src, piece->size, trial, limit);
+    if (bytes_size != SIZE_MAX) {
+        memcpy(dst, trial, size = bytes_size);
+        *piece = (struct zipfs_piece){ZIPFS_PALETTE, 0, piece->offset, piece->size};
+        limit = size - 1 - (codec->encoder->effort.exhaustive ? 0 : size / FAST_DECODE_WORTH);
+    }
     struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES, .lz = lz};
-    size_t bytes_size =
-        zipfs_run_encode(codec, &recipe, src, piece->size, codec->encoder->trial, limit, &is_noise);
+    bytes_size = zipfs_run_encode(codec, &recipe, src, piece->size, trial, limit, &is_noise);
     if (bytes_size == SIZE_MAX)
         return size;
-    memcpy(dst, codec->encoder->trial, bytes_size);
-    piece->layout = ZIPFS_BYTES;
-    piece->phase = 0;
+    memcpy(dst, trial, bytes_size);
+    *piece = (struct zipfs_piece){ZIPFS_BYTES, 0, piece->offset, piece->size};
     return bytes_size;
 }
 
@@ -248,21 +260,69 @@ static size_t encode_joint(struct zipfs_codec *codec, const struct zipfs_piece *
     return zipfs_run_encode(codec, &recipe, src, piece->size, dst, capacity, is_noise_ret);
 }
 
-/* Encodes one piece in its layout, the joint one or as BYTES, and sets its layout to the choice. */
+/* Encodes a piece in its layout or the joint one, and sets its layout to the choice. */
+static size_t encode_elements(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst,
+                              size_t capacity, bool *is_noise_ret) {
+    size_t size = encode_joint(codec, piece, src, dst, capacity, is_noise_ret);
+    if (size != SIZE_MAX) {
+        piece->layout = zipfs_layout_info(piece->layout)->joint;
+        return size;
+    }
+    struct zipfs_recipe recipe = {.layout = piece->layout, .phase = piece->phase};
+    return zipfs_run_encode(codec, &recipe, src, piece->size, dst, capacity, is_noise_ret);
+}
+
+/* Encodes a piece without its zeros when a sample promises that they are many; SIZE_MAX when not. */
+static size_t encode_sparse(struct zipfs_codec *codec, const struct zipfs_piece *piece, const uint8_t *src,
+                            uint8_t *dst, size_t capacity) {
+    unsigned width = zipfs_layout_info(piece->layout)->width;
+    uint8_t *values = codec->encoder->check, *bitmap = codec->encoder->trial;
+    size_t n = (piece->size - piece->phase) / width, num = zipfs_sparse_part(src + piece->phase, width, n, bitmap, values);
+    if (!num || capacity < ZIPFS_WRAP_FIXED + 2 * ZIPFS_MAX_WIDTH + ZIPFS_RUN_RECORD)
+        return SIZE_MAX;
+    bool is_noise;
+    struct zipfs_piece inner = {piece->layout, 0, 0, num * width};
+    size_t size = zipfs_run_wrap(width, piece->phase, src, piece->size, dst);
+    uint8_t *record = dst + size;
+    size += ZIPFS_RUN_RECORD;
+    size_t values_size = encode_elements(codec, &inner, values, dst + size, capacity - size, &is_noise);
+    if (values_size == SIZE_MAX)
+        return SIZE_MAX;
+    zipfs_run_record(inner.layout, 0, inner.size, values_size, record);
+    size += values_size;
+    struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES, .lz = true};
+    size_t bitmap_size = zipfs_run_encode_inner(codec, &recipe, bitmap, (n + 7) / 8, dst + size, capacity - size);
+    return bitmap_size == SIZE_MAX ? SIZE_MAX : size + bitmap_size;
+}
+
+/* Encodes a piece of wide elements that are few values, or often zero; SIZE_MAX when they are neither. */
+static size_t encode_wrapped(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst,
+                             size_t capacity) {
+    unsigned width = zipfs_layout_info(piece->layout)->width;
+    if (width == 1)
+        return SIZE_MAX;
+    size_t size = zipfs_palette_encode(codec, width, piece->phase, src, piece->size, dst, capacity);
+    if (size != SIZE_MAX) {
+        piece->layout = ZIPFS_PALETTE;
+        return size;
+    }
+    size = encode_sparse(codec, piece, src, dst, capacity);
+    if (size != SIZE_MAX)
+        piece->layout = ZIPFS_SPARSE;
+    return size;
+}
+
+/* Encodes one piece in the way that promises to be smallest, and sets its layout to the choice. */
 static size_t encode_piece(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst,
                            size_t capacity) {
     const struct zipfs_effort *effort = &codec->encoder->effort;
     uint32_t layout = piece->layout;
-    bool is_noise = false, bytes = layout == ZIPFS_BYTES;
-    size_t size = encode_joint(codec, piece, src, dst, capacity, &is_noise);
-    if (size != SIZE_MAX) {
-        piece->layout = zipfs_layout_info(layout)->joint;
-    } else {
-        struct zipfs_recipe recipe = {.layout = layout, .phase = piece->phase, .lz = bytes};
-        size = zipfs_run_encode(codec, &recipe, src, piece->size, dst, capacity, &is_noise);
-        if (bytes)
-            return size;
-    }
+    bool is_noise = false;
+    if (layout == ZIPFS_BYTES)
+        return improve_by_bytes(codec, piece, src, true, dst, SIZE_MAX, capacity);
+    size_t size = encode_wrapped(codec, piece, src, dst, capacity);
+    if (size == SIZE_MAX)
+        size = encode_elements(codec, piece, src, dst, capacity, &is_noise);
     bool lz = !is_float(layout) || effort->exhaustive ||
               (effort->probes && !is_noise && size != SIZE_MAX && bytes_promise(codec, src, piece->size, size));
     /* Elements of one byte have little to lose by whole symbols; a run that does not shrink had better be without
@@ -284,23 +344,20 @@ static size_t encode_copy(const struct zipfs_copy *copy, uint8_t *dst, size_t ca
  * capacity. */
 static size_t encode_plan(struct zipfs_codec *codec, struct zipfs_plan *plan, const struct zipfs_copy *copies,
                           const uint8_t *src, uint8_t *dst, size_t capacity) {
-    size_t size = TABLE_FIXED + RUN_RECORD * plan->num_pieces;
+    size_t size = TABLE_FIXED + ZIPFS_RUN_RECORD * plan->num_pieces;
     if (size > capacity)
         return SIZE_MAX;
     memset(dst, 0, size);
     dst[0] = (uint8_t)plan->num_pieces;
     for (size_t i = 0; i < plan->num_pieces; i++) {
         struct zipfs_piece *piece = &plan->pieces[i];
-        uint8_t *record = dst + TABLE_FIXED + RUN_RECORD * i;
+        uint8_t *record = dst + TABLE_FIXED + ZIPFS_RUN_RECORD * i;
         size_t run_size = piece->layout == ZIPFS_COPY
                               ? encode_copy(copies++, dst + size, capacity - size)
                               : encode_piece(codec, piece, src + piece->offset, dst + size, capacity - size);
         if (run_size == SIZE_MAX)
             return SIZE_MAX;
-        record[0] = (uint8_t)piece->layout;
-        record[1] = (uint8_t)piece->phase;
-        zipfs_store32(record + 4, (uint32_t)piece->size);
-        zipfs_store32(record + 8, (uint32_t)run_size);
+        zipfs_run_record(piece->layout, piece->phase, piece->size, run_size, record);
         size += run_size;
     }
     return size;
@@ -318,7 +375,7 @@ static bool one_run_promises(const struct zipfs_codec *codec, const struct zipfs
 static size_t encode_as_one_run(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst,
                                 size_t size, size_t capacity) {
     struct zipfs_piece whole = {ZIPFS_BYTES, 0, 0, src_size};
-    size_t head = TABLE_FIXED + RUN_RECORD;
+    size_t head = TABLE_FIXED + ZIPFS_RUN_RECORD;
     if (size <= head || capacity <= head)
         return size;
     size_t run_size = improve_by_bytes(codec, &whole, src, true, dst + head, size == SIZE_MAX ? SIZE_MAX : size - head,
@@ -327,8 +384,7 @@ static size_t encode_as_one_run(struct zipfs_codec *codec, const uint8_t *src, s
         return size;
     memset(dst, 0, head);
     dst[0] = 1;
-    zipfs_store32(dst + TABLE_FIXED + 4, (uint32_t)src_size);
-    zipfs_store32(dst + TABLE_FIXED + 8, (uint32_t)run_size);
+    zipfs_run_record(whole.layout, whole.phase, src_size, run_size, dst + TABLE_FIXED);
     return run_size + head;
 }
 

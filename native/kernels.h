@@ -25,6 +25,12 @@ struct zipfs_kernels {
     void (*unpack)(const uint8_t *src, unsigned bits, uint8_t *values, size_t n);
     void (*pack)(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n); /* unused bits become 0 */
 
+    /* dst[i] = table[src[i]]; dst may be src. */
+    void (*look_up)(const uint8_t table[256], const uint8_t *src, uint8_t *dst, size_t n);
+    /* n elements of 1, 2, 4 or 8 bytes: the next one of src where a bit is set, else zero. src holds as many as bits
+     * are set; they are the end of dst. */
+    void (*expand)(const uint8_t *bits, const uint8_t *src, unsigned width, uint8_t *dst, size_t n);
+
     /* The next n values of a stream whose patterns are a byte: n is a multiple of 256 but in the last call, which ends
      * with a complete group. False when coded bytes or escapes ran out; the stream is of no use then. */
     bool (*rans_decode)(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
@@ -68,6 +74,8 @@ void zipfs_rans_encode_scalar(struct zipfs_rans_encoder *encoder, const uint8_t 
 size_t zipfs_rans_numbers_scalar(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
 void zipfs_rans_patterns_scalar(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst);
 void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]);
+void zipfs_look_up_scalar(const uint8_t table[256], const uint8_t *src, uint8_t *dst, size_t n);
+void zipfs_expand_scalar(const uint8_t *bits, const uint8_t *src, unsigned width, uint8_t *dst, size_t n);
 void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 void zipfs_histogram_avx2(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 bool zipfs_rans_decode_avx2(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);

@@ -385,6 +385,35 @@ JOINT_SPLIT(joint_split_f32, ZIPFS_F32_JOINT, 4, 6, 4, split_joint_f32_64)
 JOINT_SPLIT(joint_split_e4m3, ZIPFS_F8_E4M3_JOINT, 1, 2, 2, split_joint_e4m3_64)
 JOINT_SPLIT(joint_split_e5m2, ZIPFS_F8_E5M2_JOINT, 1, 1, 2, split_joint_e5m2_64)
 
+/* ---- tables and bitmaps ---- */
+
+TARGET static void look_up_all(const uint8_t table[256], const uint8_t *src, uint8_t *dst, size_t n) {
+    const struct table256 t = load_table256(table);
+    size_t i = 0;
+    for (; i + GROUP <= n; i += GROUP)
+        store(dst + i, look_up(&t, load(src + i)));
+    zipfs_kernels_scalar.look_up(table, src + i, dst + i, n - i);
+}
+
+/* Words and doublewords, a vector at a time where a whole one of src can be read. */
+TARGET static void expand(const uint8_t *bits, const uint8_t *src, unsigned width, uint8_t *dst, size_t n) {
+    const uint8_t *dst_end = dst + n * width;
+    size_t i = 0;
+    if (width == 2)
+        for (; i + 32 <= n && dst_end - src >= 64; i += 32) {
+            uint32_t mask = zipfs_load32(bits + i / 8);
+            store(dst + 2 * i, _mm512_maskz_expand_epi16(mask, load(src)));
+            src += 2 * (size_t)__builtin_popcount(mask);
+        }
+    if (width == 4)
+        for (; i + 16 <= n && dst_end - src >= 64; i += 16) {
+            uint16_t mask = zipfs_load16(bits + i / 8);
+            store(dst + 4 * i, _mm512_maskz_expand_epi32(mask, load(src)));
+            src += 4 * (size_t)__builtin_popcount(mask);
+        }
+    zipfs_kernels_scalar.expand(bits + i / 8, src, width, dst + i * width, n - i);
+}
+
 const struct zipfs_kernels zipfs_kernels_avx512 = {
     .name = "avx512",
     .hash = zipfs_hash_avx512,
@@ -392,6 +421,8 @@ const struct zipfs_kernels zipfs_kernels_avx512 = {
     .count_codes = count_codes,
     .unpack = unpack,
     .pack = pack,
+    .look_up = look_up_all,
+    .expand = expand,
     .rans_decode = zipfs_rans_decode_avx512,
     .rans_numbers = zipfs_rans_numbers_avx512,
     .rans_patterns = zipfs_rans_patterns_avx512,

@@ -89,6 +89,35 @@ static void pack(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n) {
     }
 }
 
+/* ---- tables and bitmaps ---- */
+
+void zipfs_look_up_scalar(const uint8_t table[256], const uint8_t *src, uint8_t *dst, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        dst[i] = table[src[i]];
+}
+
+/* width is a constant. Without branches on the bits, since nobody can predict them: for a zero, any readable bytes are
+ * loaded. */
+static inline void expand(const uint8_t *bits, const uint8_t *src, unsigned width, uint8_t *dst, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        unsigned bit = bits[i / 8] >> i % 8 & 1;
+        uint64_t x = 0;
+        memcpy(&x, bit ? src : dst, width);
+        x &= 0u - (uint64_t)bit;
+        memcpy(dst + i * width, &x, width);
+        src += bit * width;
+    }
+}
+
+void zipfs_expand_scalar(const uint8_t *bits, const uint8_t *src, unsigned width, uint8_t *dst, size_t n) {
+    switch (width) {
+    case 1: expand(bits, src, 1, dst, n); break;
+    case 2: expand(bits, src, 2, dst, n); break;
+    case 4: expand(bits, src, 4, dst, n); break;
+    default: expand(bits, src, 8, dst, n);
+    }
+}
+
 /* ---- rANS ---- */
 
 enum { NO_ESCAPE = 256 };
@@ -406,6 +435,8 @@ const struct zipfs_kernels zipfs_kernels_scalar = {
     .count_codes = zipfs_count_codes_scalar,
     .unpack = unpack,
     .pack = pack,
+    .look_up = zipfs_look_up_scalar,
+    .expand = zipfs_expand_scalar,
     .rans_decode = zipfs_rans_decode_scalar,
     .rans_numbers = zipfs_rans_numbers_scalar,
     .rans_patterns = zipfs_rans_patterns_scalar,

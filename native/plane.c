@@ -337,7 +337,7 @@ static size_t count_every(size_t n, bool exhaustive) {
     return zipfs_max(n / 16384, 1);
 }
 
-size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, uint32_t layout, const uint8_t *codes,
+size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, uint32_t layout, unsigned num_lanes, const uint8_t *codes,
                                 const uint8_t row[256], const uint8_t *src, size_t n, uint8_t *dst, size_t capacity) {
     const struct zipfs_layout_info *info = zipfs_layout_info(layout);
     struct source source = {codes, n, info->bits[0], info, src};
@@ -355,5 +355,5 @@ size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, uint32_t layout, cons
                                         .thorough = exhaustive};
     codec->kernels->count_codes(codes, n, every, counts.count);
     zipfs_rans_choose(&counts, source.bits, &table);
-    return encode_rans(codec, &table, value_of, zipfs_rans_lanes(layout, n, exhaustive), &source, dst, capacity);
+    return encode_rans(codec, &table, value_of, num_lanes, &source, dst, capacity);
 }

@@ -51,7 +51,7 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
 
 /* The first field of n elements of a joint layout, from the codes that joint_split made of the elements at src with
  * these rows. Always RANS; returns the size, SIZE_MAX when it exceeds capacity. */
-size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, uint32_t layout, const uint8_t *codes,
+size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, uint32_t layout, unsigned num_lanes, const uint8_t *codes,
                                 const uint8_t row[256], const uint8_t *src, size_t n, uint8_t *dst, size_t capacity);
 
 #endif

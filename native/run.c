@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "common.h"
+#include "palette.h"
+#include "sparse.h"
 
 /* ---- decoding ---- */
 
@@ -113,6 +115,10 @@ static enum zipfs_status decode_elements(struct zipfs_codec *codec, const struct
 
 enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
                                    uint8_t *dst) {
+    if (run->layout == ZIPFS_PALETTE)
+        return zipfs_palette_decode(codec, run, src, dst);
+    if (run->layout == ZIPFS_SPARSE)
+        return zipfs_sparse_decode(codec, run, src, dst);
     const struct zipfs_layout_info *info = zipfs_layout_info(run->layout);
     if (!info)
         return ZIPFS_UNKNOWN_LAYOUT;
@@ -126,6 +132,47 @@ enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs
     struct plan plan = {info, run->layout, n, src + run->phase + tail, dst + run->phase};
     enum zipfs_status status = open_planes(codec, &plan, run->stored_size - run->phase - tail);
     return status ? status : decode_elements(codec, &plan);
+}
+
+enum zipfs_status zipfs_run_unwrap(const struct zipfs_run *run, const uint8_t *src, uint8_t *dst,
+                                   struct zipfs_wrapped *ret) {
+    if (run->stored_size < ZIPFS_WRAP_FIXED)
+        return ZIPFS_BAD_RUNS;
+    unsigned width = src[0];
+    if ((width != 1 && width != 2 && width != 4 && width != 8) || run->phase >= width ||
+        run->plain_size < run->phase + width)
+        return ZIPFS_BAD_RUNS;
+    size_t n = (run->plain_size - run->phase) / width, tail = (run->plain_size - run->phase) % width;
+    if (src[2] || src[3])
+        return ZIPFS_RESERVED_NOT_ZERO;
+    src += ZIPFS_WRAP_FIXED;
+    if (run->stored_size - ZIPFS_WRAP_FIXED < run->phase + tail)
+        return ZIPFS_BAD_RUNS;
+    memcpy(dst, src, run->phase);
+    memcpy(dst + run->plain_size - tail, src + run->phase, tail);
+    *ret = (struct zipfs_wrapped){.width = width,
+                                  .n = n,
+                                  .src = src + run->phase + tail,
+                                  .src_size = run->stored_size - ZIPFS_WRAP_FIXED - run->phase - tail,
+                                  .dst = dst + run->phase};
+    return ZIPFS_OK;
+}
+
+enum zipfs_status zipfs_run_decode_inner(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, unsigned width,
+                                         size_t n, uint8_t *dst, size_t *used_ret) {
+    if (src_size < ZIPFS_RUN_RECORD)
+        return ZIPFS_BAD_RUNS;
+    struct zipfs_run run = {src[0], src[1], zipfs_load32(src + 4), zipfs_load32(src + 8)};
+    const struct zipfs_layout_info *info = zipfs_layout_info(run.layout);
+    if (!info)
+        return ZIPFS_UNKNOWN_LAYOUT;
+    if (src[2] || src[3])
+        return ZIPFS_RESERVED_NOT_ZERO;
+    if (info->width != width || run.phase || run.plain_size != n * width ||
+        run.stored_size > src_size - ZIPFS_RUN_RECORD)
+        return ZIPFS_BAD_RUNS;
+    *used_ret = ZIPFS_RUN_RECORD + run.stored_size;
+    return zipfs_run_decode(codec, &run, src + ZIPFS_RUN_RECORD, dst);
 }
 
 /* ---- encoding ---- */
@@ -167,13 +214,16 @@ size_t zipfs_run_encode(struct zipfs_codec *codec, const struct zipfs_recipe *re
     memset(dst + records, 0, size - records);
     const uint8_t *planes[ZIPFS_MAX_FIELDS];
     split(codec, recipe, src + phase, n, planes);
-    unsigned noisy_bits = 0, num_lanes = zipfs_rans_lanes(recipe->layout, n, codec->encoder->effort.exhaustive);
+    bool exhaustive = codec->encoder->effort.exhaustive;
+    unsigned noisy_bits = 0, num_lanes = recipe->num_lanes && !exhaustive
+                                             ? recipe->num_lanes
+                                             : zipfs_rans_lanes(recipe->layout, n, exhaustive);
     for (unsigned f = 0; f < info->num_fields; f++) {
         unsigned coding = f == 0 ? ZIPFS_RANS : ZIPFS_RAW, bits = info->bits[f];
         bool is_noise = info->is_joint && f == 1;
         size_t left = capacity - size, plane_size;
         if (info->is_joint && f == 0)
-            plane_size = zipfs_plane_encode_joint(codec, recipe->layout, planes[0], recipe->row, src + phase, n,
+            plane_size = zipfs_plane_encode_joint(codec, recipe->layout, num_lanes, planes[0], recipe->row, src + phase, n,
                                                   dst + size, left);
         else if (info->is_joint && f == 1)
             plane_size = store_packed(planes[1], n, bits, dst + size, left);
@@ -190,4 +240,34 @@ size_t zipfs_run_encode(struct zipfs_codec *codec, const struct zipfs_recipe *re
     }
     *is_noise_ret = noisy_bits >= 4u * info->width;
     return size;
+}
+
+void zipfs_run_record(uint32_t layout, size_t phase, size_t plain_size, size_t stored_size, uint8_t *dst) {
+    dst[0] = (uint8_t)layout;
+    dst[1] = (uint8_t)phase;
+    dst[2] = dst[3] = 0;
+    zipfs_store32(dst + 4, (uint32_t)plain_size);
+    zipfs_store32(dst + 8, (uint32_t)stored_size);
+}
+
+size_t zipfs_run_wrap(unsigned width, size_t phase, const uint8_t *src, size_t src_size, uint8_t *dst) {
+    size_t tail = (src_size - phase) % width;
+    dst[0] = (uint8_t)width;
+    dst[1] = dst[2] = dst[3] = 0;
+    memcpy(dst + ZIPFS_WRAP_FIXED, src, phase);
+    memcpy(dst + ZIPFS_WRAP_FIXED + phase, src + src_size - tail, tail);
+    return ZIPFS_WRAP_FIXED + phase + tail;
+}
+
+size_t zipfs_run_encode_inner(struct zipfs_codec *codec, const struct zipfs_recipe *recipe, const uint8_t *src,
+                              size_t src_size, uint8_t *dst, size_t capacity) {
+    bool is_noise;
+    if (capacity < ZIPFS_RUN_RECORD)
+        return SIZE_MAX;
+    size_t size = zipfs_run_encode(codec, recipe, src, src_size, dst + ZIPFS_RUN_RECORD, capacity - ZIPFS_RUN_RECORD,
+                                   &is_noise);
+    if (size == SIZE_MAX)
+        return SIZE_MAX;
+    zipfs_run_record(recipe->layout, recipe->phase, src_size, size, dst);
+    return ZIPFS_RUN_RECORD + size;
 }

@@ -105,6 +105,8 @@ enum zipfs_layout {
     ZIPFS_BF16_JOINT = 10, ZIPFS_F16_JOINT = 11, ZIPFS_F32_JOINT = 12,
     ZIPFS_F8_E4M3_JOINT = 13, ZIPFS_F8_E5M2_JOINT = 14,
     ZIPFS_NUM_LAYOUTS,
+    /* Runs that wrap others. */
+    ZIPFS_PALETTE = 242, ZIPFS_SPARSE = 243,
     ZIPFS_GUESS = 255
 };
 

@@ -47,7 +47,7 @@ LAYOUTS = {
     13: Layout("F8_E4M3_JOINT", 1, (4, 3, 2), (6, 2)),
     14: Layout("F8_E5M2_JOINT", 1, (5, 2, 2), (7, 1)),
 }
-COPY, XOR = 240, 241
+COPY, XOR, PALETTE, SPARSE = 240, 241, 242, 243
 
 
 class Run(NamedTuple):
@@ -66,10 +66,10 @@ def parse_runs(payload: bytes, plain_size: int) -> list[Run]:
     runs = []
     for layout, phase, zero, run_plain, run_stored in struct.iter_unpack("<BB2sII", payload[4 : 4 + 12 * num_runs]):
         require(layout != XOR, "UNKNOWN_FEATURE", "a run that refers to another file")
-        require(layout == COPY or layout in LAYOUTS, "UNKNOWN_LAYOUT", f"layout {layout}")
+        require(layout in (COPY, PALETTE, SPARSE) or layout in LAYOUTS, "UNKNOWN_LAYOUT", f"layout {layout}")
         require_zero(zero, "run record")
         runs.append(Run(layout, phase, run_plain, run_stored))
-        if layout == COPY:
+        if layout not in LAYOUTS:
             continue
         width = LAYOUTS[layout].width
         require(phase < width, "BAD_RUNS", f"phase {phase} of elements of {width} bytes")
@@ -126,6 +126,8 @@ def copied_ranges(payload: bytes, kind: int, plain_size: int) -> list[tuple[int,
 
 
 def decode_run(run: Run, data: bytes) -> bytes:
+    if run.layout in (PALETTE, SPARSE):
+        return decode_wrapping(run, data)
     layout = LAYOUTS[run.layout]
     n = (run.plain_size - run.phase) // layout.width
     tail_size = run.plain_size - run.phase - n * layout.width
@@ -197,3 +199,62 @@ def decode_zstd(frame: bytes, size: int) -> bytes:
         reject("BAD_ZSTD", str(error))
     require(len(plain) == size, "BAD_ZSTD", f"{len(plain)} bytes instead of {size}")
     return plain
+
+
+# ---- 4.3 runs that wrap others -----------------------------------------------------------------------------------
+
+
+def decode_wrapping(run: Run, data: bytes) -> bytes:
+    require(len(data) >= 4, "BAD_RUNS", "a wrapping run without its fixed part")
+    width, last = data[:2]
+    require(width in (1, 2, 4, 8), "BAD_RUNS", f"elements of {width} bytes")
+    require(run.phase < width, "BAD_RUNS", f"phase {run.phase} of elements of {width} bytes")
+    n, tail_size = divmod(run.plain_size - run.phase, width)
+    require(n >= 1, "BAD_RUNS", "a run without an element")
+    require_zero(data[2:4], "wrapping run")
+    start = 4 + run.phase + tail_size
+    require(start <= len(data), "BAD_RUNS", "a wrapping run shorter than its head and tail")
+    if run.layout == PALETTE:
+        elements = decode_palette(data[start:], width, last + 1, n)
+    else:
+        require_zero(data[1:2], "sparse run")
+        elements = decode_sparse(data[start:], width, n)
+    return data[4 : 4 + run.phase] + elements + data[4 + run.phase : start]
+
+
+def decode_inner(data: bytes, width: int, size: int | None) -> tuple[bytes, bytes]:
+    """Plain bytes of the inner run at the start of data, and what follows it. size: it must have; None: any."""
+    require(len(data) >= 12, "BAD_RUNS", "no room for an inner run's record")
+    layout, phase, zero, plain_size, stored_size = struct.unpack("<BB2sII", data[:12])
+    require(layout in LAYOUTS, "UNKNOWN_LAYOUT", f"layout {layout} of an inner run")
+    require_zero(zero, "inner run record")
+    require(LAYOUTS[layout].width == width and phase == 0, "BAD_RUNS", f"layout {layout}, phase {phase}")
+    require(plain_size >= width and plain_size % width == 0, "BAD_RUNS", f"{plain_size} bytes of inner run")
+    require(size in (None, plain_size), "BAD_RUNS", f"{plain_size} bytes of inner run instead of {size}")
+    require(12 + stored_size <= len(data), "BAD_RUNS", "an inner run longer than the outer one")
+    plain = decode_run(Run(layout, 0, plain_size, stored_size), data[12 : 12 + stored_size])
+    return plain, data[12 + stored_size :]
+
+
+def decode_palette(data: bytes, width: int, num_values: int, n: int) -> bytes:
+    require(len(data) >= num_values * width, "BAD_RUNS", "a palette that is cut short")
+    indices, rest = decode_inner(data[num_values * width :], 1, n)
+    require(not rest, "BAD_RUNS", "bytes after the indices")
+    values = np.zeros((256, width), np.uint8)
+    values[:num_values] = np.frombuffer(data[: num_values * width], np.uint8).reshape(-1, width)
+    return values[np.frombuffer(indices, np.uint8)].tobytes()
+
+
+def decode_sparse(data: bytes, width: int, n: int) -> bytes:
+    if len(data) >= 12:
+        num = int.from_bytes(data[4:8], "little") // width
+        require(num <= n, "BAD_RUNS", f"{num} values for {n} elements")
+    others, rest = decode_inner(data, width, None)
+    bitmap, rest = decode_inner(rest, 1, ceil_div(n, 8))
+    require(not rest, "BAD_RUNS", "bytes after the bitmap")
+    bits = np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little").astype(bool)
+    require(bits.sum() == len(others) // width, "BAD_RUNS", f"{bits.sum()} bits for {len(others) // width} values")
+    require(not bits[n:].any(), "RESERVED_NOT_ZERO", "bits beyond the last element")
+    elements = np.zeros((n, width), np.uint8)
+    elements[bits[:n]] = np.frombuffer(others, np.uint8).reshape(-1, width)
+    return elements.tobytes()
