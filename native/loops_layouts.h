@@ -300,19 +300,9 @@ JOINT_SPLIT(joint_split_f32, ZIPFS_F32_JOINT, 4, 6, 4, split_joint_f32_group)
 JOINT_SPLIT(joint_split_e4m3, ZIPFS_F8_E4M3_JOINT, 1, 2, 2, split_joint_e4m3_group)
 JOINT_SPLIT(joint_split_e5m2, ZIPFS_F8_E5M2_JOINT, 1, 1, 2, split_joint_e5m2_group)
 
-/* ---- tables ---- */
-
-TARGET static void look_up_all(const uint8_t table[256], const uint8_t *src, uint8_t *dst, size_t n) {
-    const struct table256 t = load_table256(table);
-    size_t i = 0;
-    for (; i + GROUP <= n; i += GROUP)
-        store(dst + i, look_up(&t, load(src + i)));
-    zipfs_kernels_scalar.look_up(table, src + i, dst + i, n - i);
-}
-
 /* Their places in a table of kernels. */
 #define LAYOUT_LOOPS                                                                                                   \
-    .unpack = unpack, .pack = pack, .look_up = look_up_all,                                                            \
+    .unpack = unpack, .pack = pack,                                                                                    \
     .merge = {NULL, merge_bf16, merge_f16, merge_f32, merge_f64, merge_e4m3, merge_e5m2, merge_i16, merge_i32,         \
               merge_i64},                                                                                              \
     .split = {NULL, split_bf16, split_f16, split_f32, split_f64, split_e4m3, split_e5m2, split_i16, split_i32,         \
