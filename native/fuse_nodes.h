@@ -1,5 +1,5 @@
-/* The inodes that the kernel knows of a mount. A container has one for each version of its path, so that no two versions
- * ever share pages, a size or permissions. What is passed through changes in place, as in the source: a file stays one
+/* The inodes that the kernel knows of a mount. A container has one for each version of its path, so that no two
+ * versions ever share pages, a size or permissions. What is passed through changes in place, as in the source: a file stays one
  * node while it is the same file with the same permissions (a log that grows all day must not leave a node for each of
  * its lengths), a folder while it is the same folder. A node lives as long as the kernel remembers it. Any thread may
  * call anything. */
@@ -28,8 +28,8 @@ struct zipfs_node;
 struct zipfs_nodes *zipfs_nodes_create(void);
 void zipfs_nodes_free(struct zipfs_nodes *nodes); /* nothing is pinned; NULL is allowed */
 
-/* The number of the node that this version of path belongs to, which is made if there is none, and counts one more lookup
- * of it. Its version becomes this one. 0: no memory. Numbers are never used twice. */
+/* The number of the node that this version of path belongs to, which is made if there is none, and counts one more
+ * lookup of it. Its version becomes this one. 0: no memory. Numbers are never used twice. */
 uint64_t zipfs_nodes_enter(struct zipfs_nodes *nodes, const char *path, const struct zipfs_version *version);
 /* Takes so many lookups back; the node goes with the last one. */
 void zipfs_nodes_forget(struct zipfs_nodes *nodes, uint64_t number, uint64_t num_lookups);

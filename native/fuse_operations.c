@@ -107,8 +107,8 @@ static void op_forget_multi(fuse_req_t request, size_t count, struct fuse_forget
     fuse_reply_none(request);
 }
 
-/* What changes while it stays the same node is looked up: folders and what is passed through. The root is known by number
- * alone. */
+/* What changes while it stays the same node is looked up: folders and what is passed through. The root is known by
+ * number alone. */
 static void refresh(struct zipfs_served *served, struct zipfs_node *node, fuse_ino_t number,
                     struct zipfs_version *version) {
     struct zipfs_version present;
@@ -420,8 +420,8 @@ static void op_init(void *user_data, struct fuse_conn_info *connection) {
     connection->max_write = ZIPFS_REPLY_SIZE; /* libfuse derives the largest read from it too */
     connection->max_background = MAX_BACKGROUND;
     connection->congestion_threshold = MAX_BACKGROUND * 3 / 4;
-    /* Whether a node's bytes change is for opens to tell, not for the kernel to guess from times; attributes come with every listing,
-     * even where nobody asked for them lately: they cost little, and a lookup each would cost much. */
+    /* Whether a node's bytes change is for opens to tell, not for the kernel to guess from times; attributes come with
+     * every listing, even where nobody asked for them lately: they cost little, and a lookup each would cost much. */
     connection->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ
                                     | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
     connection->want |= connection->capable & FUSE_CAP_PARALLEL_DIROPS; /* heeded from libfuse 3.17 on */

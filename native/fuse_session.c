@@ -47,8 +47,8 @@ static struct fuse_session *new_fuse_session(const char *mount_options, void *us
     return fuse;
 }
 
-/* Threads that were started stay. They share one descriptor: one for each (clone_fd) was no faster on 2 cores, and users
- * may be unable to open it. */
+/* Threads that were started stay. They share one descriptor: one for each (clone_fd) was no faster on 2 cores, and
+ * users may be unable to open it. */
 static struct fuse_loop_config *new_loop_config(unsigned max_threads) {
     struct fuse_loop_config *config = fuse_loop_cfg_create();
     if (config) {

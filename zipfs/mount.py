@@ -63,8 +63,8 @@ def mount_command(
     it has ended.
 
     cache_size: bytes of decoded chunks to keep; jobs: chunks decoded at one time, None: one per CPU; options: as after
-    mount's `-o`, of those in parse_options(); driver: one of zipfs.drivers.NAMES, None for the best there is. MountError
-    with the remedy when it cannot be done.
+    mount's `-o`, of those in parse_options(); driver: one of zipfs.drivers.NAMES, None for the best there is.
+    MountError with the remedy when it cannot be done.
     """
     settings = {"cache_size": cache_size, "jobs": jobs, "options": options, "driver": driver, "log_file": log_file}
     daemon = start(src, mnt, foreground=foreground, **settings)

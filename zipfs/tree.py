@@ -223,8 +223,8 @@ def is_suffixed(name: bytes) -> bool:
 
 
 def to_node(path: bytes, status: tuple[int, ...], header: tuple[int, int, str | None] | None) -> Node:
-    """header: what it says, None for what is no container. Of one that cannot be trusted only the stored size is left to
-    show.
+    """header: what it says, None for what is no container. Of one that cannot be trusted only the stored size is left
+    to show.
     """
     found = Stat._make(status)
     if header is None:

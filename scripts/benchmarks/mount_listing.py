@@ -69,8 +69,5 @@ def bars(listing: dict) -> list[dict]:
 def to_markdown(listing: dict) -> str:
     return table.markdown(
         [f"{listing['num_files']} containers in {NUM_FOLDERS} folders, s", *COMMANDS],
-        [
-            [name, *(f"{median:.2f}" for median in medians(listing, name).values())]
-            for name in listing["seconds"]
-        ],
+        [[name, *(f"{median:.2f}" for median in medians(listing, name).values())] for name in listing["seconds"]],
     )

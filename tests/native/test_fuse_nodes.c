@@ -1,4 +1,4 @@
-/* The table of inodes: versions, lookups and forgets, against a model, and from many threads. The listing of a folder. */
+/* The table of inodes: versions, lookups and forgets, against a model, by many threads. The listing of a folder. */
 #include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>

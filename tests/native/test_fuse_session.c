@@ -226,7 +226,8 @@ int main(void) {
         sample_make(&samples[i], (20 << CHUNK_LOG2) - 1234 * (i + 1), CHUNK_LOG2, 5 + (uint64_t)i);
         if (!cache)
             CHECK_EQUAL(zipfs_cache_create(1 << 20, 2, &cache), ZIPFS_OK);
-        CHECK_EQUAL(zipfs_file_open(cache, sample_fd(samples[i].bytes, samples[i].size), "x", false, &files[i]), ZIPFS_OK);
+        int fd = sample_fd(samples[i].bytes, samples[i].size);
+        CHECK_EQUAL(zipfs_file_open(cache, fd, "x", false, &files[i]), ZIPFS_OK);
     }
     CHECK(mkdtemp(mountpoint));
     struct zipfs_session *session = start_session();
