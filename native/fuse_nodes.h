@@ -1,7 +1,7 @@
 /* The inodes that the kernel knows of a mount. A container has one for each version of its path, so that no two
  * versions ever share pages, a size or permissions. What is passed through changes in place, as in the source: a file
- * stays one node while it is the same file with the same permissions (a log that grows all day must not leave a node for
- * each of its lengths), a folder while it is the same folder. A node lives as long as the kernel remembers it. Any
+ * stays one node while it is the same file with the same permissions (a log that grows all day must not leave a node
+ * for each of its lengths), a folder while it is the same folder. A node lives as long as the kernel remembers it. Any
  * thread may call anything. */
 #ifndef ZIPFS_FUSE_NODES_H
 #define ZIPFS_FUSE_NODES_H
