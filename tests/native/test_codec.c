@@ -20,7 +20,7 @@ static struct guarded src_memory, dst_memory, payload_memory, joint_memory[4];
 
 /* ---- data ---- */
 
-enum data { WEIGHTS, NOISE, ZEROS, SPARSE, TEXT, SPECIALS, MIXED, NUM_DATA };
+enum data { WEIGHTS, NOISE, ZEROS, SPARSE, TEXT, SPECIALS, FEW, PRUNED, MIXED, NUM_DATA };
 
 static void fill(uint8_t *dst, size_t size, enum data data, uint32_t layout, uint64_t *state) {
     static const char text[] =
@@ -39,6 +39,12 @@ static void fill(uint8_t *dst, size_t size, enum data data, uint32_t layout, uin
     }
     for (size_t i = 0; data == WEIGHTS && i + info->width <= size; i += info->width) {
         uint64_t x = sample_weight(info, state);
+        memcpy(dst + i, &x, info->width);
+    }
+    for (size_t i = 0; data == FEW && i < size; i++) /* 150 elements */
+        dst[i] = (uint8_t)(i % info->width * 77 + random_below(state, i % info->width ? 1 : 150));
+    for (size_t i = 0; data == PRUNED && i + info->width <= size; i += info->width) {
+        uint64_t x = random_below(state, 2) ? sample_weight(info, state) : 0;
         memcpy(dst + i, &x, info->width);
     }
     for (size_t i = 0; data == MIXED && i < size; i += 5000)
@@ -331,6 +337,40 @@ static void test_joint_split(void) {
             }
 }
 
+/* Tables of 256 and bitmaps, at the edges of accessible memory; values to expand stand at the end of the elements. */
+static void test_tables_and_bitmaps(void) {
+    uint64_t state = seed + 9;
+    static uint8_t table[256], bits[64], expected[8 * 300], values[8 * 300];
+    for (size_t k = 0; k < num_usable; k++)
+        for (size_t n = 1; n < 300; n++) {
+            uint8_t *src = guarded_at(&src_memory, n, true), *dst = guarded_at(&dst_memory, n, true);
+            fill(table, sizeof table, NOISE, ZIPFS_BYTES, &state);
+            fill(src, n, NOISE, ZIPFS_BYTES, &state);
+            usable[k]->look_up(table, src, dst, n);
+            for (size_t i = 0; i < n; i++)
+                CHECK_EQUAL(dst[i], table[src[i]]);
+            for (unsigned width = 1; width <= 8; width *= 2) {
+                size_t num = 0;
+                uint64_t density = random_below(&state, 4);
+                memset(bits, 0, sizeof bits);
+                memset(expected, 0, sizeof expected);
+                fill(values, sizeof values, NOISE, ZIPFS_BYTES, &state);
+                for (size_t i = 0; i < n; i++) {
+                    if (density < 3 && random_below(&state, 3) >= density)
+                        continue;
+                    bits[i / 8] |= (uint8_t)(1 << i % 8);
+                    memcpy(expected + i * width, values + num++ * width, width);
+                }
+                dst = guarded_at(&dst_memory, n * width, true);
+                memcpy(dst + (n - num) * width, values, num * width);
+                uint8_t *bitmap = guarded_at(&src_memory, (n + 7) / 8, true);
+                memcpy(bitmap, bits, (n + 7) / 8);
+                usable[k]->expand(bitmap, dst + (n - num) * width, width, dst, n);
+                CHECK(!memcmp(dst, expected, n * width));
+            }
+        }
+}
+
 /* Coded size against the entropy of a skewed plane: the tables must be near what 8-bit probabilities allow. */
 static void test_ratio(void) {
     static uint8_t plain[CHUNK];
@@ -385,6 +425,7 @@ int main(void) {
     test_joint_split();
     test_histogram();
     test_packed_at_edges();
+    test_tables_and_bitmaps();
     test_loops();
     test_arguments();
     test_ratio();
