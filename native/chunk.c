@@ -169,19 +169,30 @@ static enum zipfs_status decode_runs(struct zipfs_codec *codec, const uint8_t *s
     return status;
 }
 
+bool zipfs_entry_fits(const struct zipfs_entry *entry, size_t plain_size) {
+    switch (entry->kind) {
+    case ZIPFS_KIND_STORED: return entry->stored_size == plain_size;
+    case ZIPFS_KIND_RUNS: return entry->stored_size >= 1 && entry->stored_size < plain_size;
+    case ZIPFS_KIND_CONSTANT: return entry->stored_size == 1;
+    default: return false;
+    }
+}
+
 /* copies NULL: there must be none. */
 static enum zipfs_status decode(struct zipfs_codec *codec, uint64_t number, const struct zipfs_entry *entry,
                                 const uint8_t *src, uint8_t *dst, size_t dst_size, struct zipfs_copies *copies) {
     if (!dst_size || dst_size > codec->chunk_size)
         return ZIPFS_BAD_ARGUMENT;
-    bool stored = entry->kind == ZIPFS_KIND_STORED;
-    if (entry->kind > ZIPFS_KIND_RUNS || (stored ? entry->stored_size != dst_size : entry->stored_size >= dst_size))
+    if (!zipfs_entry_fits(entry, dst_size))
         return ZIPFS_BAD_PAGE;
     if (codec->kernels->hash(src, entry->stored_size, number) != entry->stored_hash)
         return ZIPFS_CHUNK_CHECKSUM;
-    if (!stored)
+    if (entry->kind == ZIPFS_KIND_RUNS)
         return decode_runs(codec, src, entry->stored_size, dst, dst_size, copies);
-    memcpy(dst, src, dst_size);
+    if (entry->kind == ZIPFS_KIND_CONSTANT)
+        memset(dst, src[0], dst_size);
+    else
+        memcpy(dst, src, dst_size);
     return ZIPFS_OK;
 }
 
@@ -438,6 +449,12 @@ static enum zipfs_status encode_payload(struct zipfs_codec *codec, const struct 
                                         struct zipfs_entry *entry_ret) {
     const uint8_t *src = job->src;
     size_t src_size = job->src_size;
+    if (src_size > 1 && !memcmp(src, src + 1, src_size - 1)) {
+        dst[0] = src[0];
+        entry_ret->kind = ZIPFS_KIND_CONSTANT;
+        entry_ret->stored_size = 1;
+        return ZIPFS_OK;
+    }
     struct zipfs_plan plan;
     enum zipfs_status status = plan_all(codec, job, copies, &plan);
     if (status)

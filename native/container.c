@@ -245,9 +245,7 @@ enum zipfs_status zipfs_page_check(const struct zipfs_header *header, const uint
         struct zipfs_entry entry;
         zipfs_page_entry(src, i, &offset, &entry);
         size_t plain_size = zipfs_chunk_size(header, page * ZIPFS_PAGE_ENTRIES + i);
-        bool size_fits = entry.kind == ZIPFS_KIND_STORED ? entry.stored_size == plain_size
-                                                         : entry.stored_size >= 1 && entry.stored_size < plain_size;
-        if (offset != end || entry.kind > ZIPFS_KIND_RUNS || !size_fits)
+        if (offset != end || !zipfs_entry_fits(&entry, plain_size))
             return ZIPFS_BAD_PAGE;
         if (!all_zero(src + PAGE_HEAD + ENTRY_SIZE * i + 13, 3))
             return ZIPFS_RESERVED_NOT_ZERO;

@@ -200,7 +200,7 @@ static PyObject *codec_decode(CodecObject *self, PyObject *args, PyObject *kwarg
                                      zipfs_as_u64, &plain_hash, &dst))
         return NULL;
     PyObject *result = NULL;
-    if (stored_size != (uint64_t)payload.len || stored_size > UINT32_MAX || kind > ZIPFS_KIND_RUNS) {
+    if (stored_size != (uint64_t)payload.len || stored_size > UINT32_MAX || kind > ZIPFS_KIND_CONSTANT) {
         PyErr_SetString(PyExc_ValueError, "entry does not fit the payload");
     } else if ((uint64_t)dst.len > (uint64_t)1 << self->chunk_log2) {
         PyErr_SetString(PyExc_ValueError, "dst is larger than the codec's chunks");

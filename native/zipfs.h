@@ -84,7 +84,7 @@ ZIPFS_API void zipfs_kernel_list(struct zipfs_kernel_info info_ret[ZIPFS_MAX_KER
 
 /* ---- the codec: one chunk at a time ------------------------------------------------------------------------------ */
 
-enum zipfs_kind { ZIPFS_KIND_STORED = 0, ZIPFS_KIND_RUNS = 1 };
+enum zipfs_kind { ZIPFS_KIND_STORED = 0, ZIPFS_KIND_RUNS = 1, ZIPFS_KIND_CONSTANT = 2 };
 /*
  * How hard the encoder looks. All levels decode alike, but for what zstd takes.
  *  FAST     float runs get rANS, constant or raw planes; zstd runs at level 1, for bytes and integers alone; guessed
@@ -138,6 +138,9 @@ struct zipfs_entry {
     uint64_t stored_hash;
     uint64_t plain_hash;
 };
+
+/* Has an entry, of a chunk of plain_size bytes, a known kind and a size that this kind allows? */
+bool zipfs_entry_fits(const struct zipfs_entry *entry, size_t plain_size);
 
 /* Scratch memory of one encoding or decoding thread: a chunk, six more after the first encoding, and zstd's own. For
  * one thread at a time. */

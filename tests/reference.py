@@ -14,7 +14,7 @@ import struct
 from typing import Any, NamedTuple
 
 import numpy as np
-from reference_chunk import RUNS, STORED, copied_ranges, decode_chunk, decode_zstd
+from reference_chunk import CONSTANT, RUNS, STORED, copied_ranges, decode_chunk, decode_zstd
 from reference_common import Rejected, ceil_div, reject, require, require_zero, xxh3
 
 # ---- 2. header ---------------------------------------------------------------------------------------------------
@@ -155,12 +155,9 @@ def parse_page(data: bytes, number: int, header: Header, bounds: np.ndarray) -> 
         plain_size = header.chunk_plain_size(first + i)
         require(offset == end, "BAD_PAGE", f"payload {first + i} at {offset} instead of {end}")
         require(stored_size >= 1, "BAD_PAGE", f"payload {first + i} is empty")
-        require(kind in (STORED, RUNS), "BAD_PAGE", f"payload of kind {kind}")
-        require(
-            stored_size == plain_size if kind == STORED else stored_size < plain_size,
-            "BAD_PAGE",
-            f"stored_size {stored_size}",
-        )
+        require(kind in (STORED, RUNS, CONSTANT), "BAD_PAGE", f"payload of kind {kind}")
+        fits = {STORED: stored_size == plain_size, RUNS: stored_size < plain_size, CONSTANT: stored_size == 1}
+        require(fits[kind], "BAD_PAGE", f"stored_size {stored_size}")
         require_zero(zero, "entry")
         end += stored_size
         entries.append(Entry(offset, stored_size, kind, stored_hash, plain_hash))

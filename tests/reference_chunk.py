@@ -12,7 +12,7 @@ from reference_rans import decode_rans
 
 # ---- 4. chunk payload of kind runs -------------------------------------------------------------------------------
 
-STORED, RUNS = 0, 1
+STORED, RUNS, CONSTANT = 0, 1, 2
 MAX_RUNS = 64
 RAW, CONST, RANS, ZSTD = 0, 1, 2, 3
 
@@ -86,6 +86,8 @@ def decode_chunk(payload: bytes, kind: int, plain_size: int, fetch: Callable[[in
     """
     if kind == STORED:
         return payload
+    if kind == CONSTANT:
+        return payload * plain_size
     runs = parse_runs(payload, plain_size)
     num_copies = sum(run.layout == COPY for run in runs)
     require(num_copies == 0 or fetch is not None, "UNKNOWN_FEATURE", "copies that the header does not announce")
@@ -117,7 +119,7 @@ def parse_copy(run: Run, data: bytes) -> int:
 
 def copied_ranges(payload: bytes, kind: int, plain_size: int) -> list[tuple[int, int]]:
     """(start, end) of each COPY run in a chunk that decodes."""
-    runs = [] if kind == STORED else parse_runs(payload, plain_size)
+    runs = parse_runs(payload, plain_size) if kind == RUNS else []
     ends = list(itertools.accumulate(run.plain_size for run in runs))
     return [(end - run.plain_size, end) for run, end in zip(runs, ends, strict=True) if run.layout == COPY]
 

@@ -60,7 +60,7 @@ class SegmentMap:
         first, stop = self._overlapping(start, start + plain_size)
         if first >= stop:
             return []
-        runs = [(0, 0, plain_size, plain_size)] if kind == 0 else _native.chunk_runs(payload, plain_size)
+        runs = _native.chunk_runs(payload, plain_size) if kind == 1 else [(0, 0, plain_size, len(payload))]
         result = []
         for _, _, run_size, run_stored in runs:
             end = start + run_size
