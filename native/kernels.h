@@ -69,40 +69,10 @@ extern const struct zipfs_kernels zipfs_kernels_neon;
 uint64_t zipfs_hash_scalar(const uint8_t *src, size_t src_size, uint64_t seed);
 uint64_t zipfs_hash_avx2(const uint8_t *src, size_t src_size, uint64_t seed);
 uint64_t zipfs_hash_avx512(const uint8_t *src, size_t src_size, uint64_t seed);
-bool zipfs_rans_decode_scalar(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
-void zipfs_rans_encode_scalar(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n);
-size_t zipfs_rans_numbers_scalar(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
-void zipfs_rans_patterns_scalar(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst);
-void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]);
-void zipfs_look_up_scalar(const uint8_t table[256], const uint8_t *src, uint8_t *dst, size_t n);
-void zipfs_expand_scalar(const uint8_t *bits, const uint8_t *src, unsigned width, uint8_t *dst, size_t n);
 void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 void zipfs_histogram_avx2(const uint8_t *values, size_t n, uint32_t count_ret[256]);
-bool zipfs_rans_decode_avx2(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
-void zipfs_rans_encode_avx2(struct zipfs_rans_encoder *encoder, const uint8_t *values, size_t n);
-bool zipfs_joint_merge_bf16_avx2(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                 size_t n);
-bool zipfs_joint_merge_f16_avx2(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                size_t n);
-bool zipfs_joint_merge_f32_avx2(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                size_t n);
-bool zipfs_joint_merge_e4m3_avx2(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                 size_t n);
-bool zipfs_joint_merge_e5m2_avx2(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                 size_t n);
-bool zipfs_rans_decode_avx512(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
-size_t zipfs_rans_numbers_avx512(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
-void zipfs_rans_patterns_avx512(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst);
-void zipfs_rans_encode_avx512(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n);
-bool zipfs_joint_merge_bf16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                   size_t n);
-bool zipfs_joint_merge_f16_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                  size_t n);
-bool zipfs_joint_merge_f32_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                  size_t n);
-bool zipfs_joint_merge_e4m3_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                   size_t n);
-bool zipfs_joint_merge_e5m2_avx512(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
-                                   size_t n);
+void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]);
+void zipfs_expand_scalar(const uint8_t *bits, const uint8_t *src, unsigned width, uint8_t *dst, size_t n);
+size_t zipfs_rans_numbers_scalar(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
 
 #endif

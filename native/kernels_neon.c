@@ -21,7 +21,6 @@ const struct zipfs_kernels zipfs_kernels_neon = {
     .histogram = zipfs_histogram_scalar,
     .count_codes = zipfs_count_codes_scalar,
     .rans_numbers = zipfs_rans_numbers_scalar,
-    .look_up = zipfs_look_up_scalar,
     .expand = zipfs_expand_scalar,
     LAYOUT_LOOPS,
     ENCODE_LOOPS,

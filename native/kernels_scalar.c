@@ -91,7 +91,7 @@ static void pack(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n) {
 
 /* ---- tables and bitmaps ---- */
 
-void zipfs_look_up_scalar(const uint8_t table[256], const uint8_t *src, uint8_t *dst, size_t n) {
+static void look_up(const uint8_t table[256], const uint8_t *src, uint8_t *dst, size_t n) {
     for (size_t i = 0; i < n; i++)
         dst[i] = table[src[i]];
 }
@@ -192,7 +192,7 @@ static bool decode_group(struct zipfs_rans_decoder *decoder, unsigned escape, si
                  : decode_last_group(decoder, escape, patterns, zipfs_min(left, decoder->num_lanes));
 }
 
-bool zipfs_rans_decode_scalar(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n) {
+static bool rans_decode(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n) {
     if (!decoder->has_slots)
         make_slots(decoder);
     unsigned escape = escape_start(&decoder->table);
@@ -221,13 +221,13 @@ size_t zipfs_rans_numbers_scalar(const uint8_t *nibbles, size_t num_nibbles, uin
     return base ? SIZE_MAX : num;
 }
 
-void zipfs_rans_patterns_scalar(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst) {
+static void rans_patterns(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst) {
     for (size_t i = 0; i < n; i++)
         dst[i] = table[numbers[i]];
 }
 
 /* A quotient is a product with the inverse, exact for a state, which has 16 bits, and a frequency, which has 8. */
-void zipfs_rans_encode_scalar(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
+static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
     const struct zipfs_rans_table *table = &encoder->table;
     unsigned escape = table->has_escape ? table->num_symbols - 1u : NO_ESCAPE;
     size_t num_lanes = encoder->num_lanes, padded = (n + num_lanes - 1) / num_lanes * num_lanes;
@@ -435,12 +435,12 @@ const struct zipfs_kernels zipfs_kernels_scalar = {
     .count_codes = zipfs_count_codes_scalar,
     .unpack = unpack,
     .pack = pack,
-    .look_up = zipfs_look_up_scalar,
+    .look_up = look_up,
     .expand = zipfs_expand_scalar,
-    .rans_decode = zipfs_rans_decode_scalar,
+    .rans_decode = rans_decode,
     .rans_numbers = zipfs_rans_numbers_scalar,
-    .rans_patterns = zipfs_rans_patterns_scalar,
-    .rans_encode = zipfs_rans_encode_scalar,
+    .rans_patterns = rans_patterns,
+    .rans_encode = rans_encode,
     .joint_merge = {[ZIPFS_BF16_JOINT] = joint_merge_bf16, joint_merge_f16, joint_merge_f32, joint_merge_e4m3,
                     joint_merge_e5m2},
     .joint_split = {[ZIPFS_BF16_JOINT] = joint_split_bf16, joint_split_f16, joint_split_f32, joint_split_e4m3,

@@ -1,7 +1,7 @@
 /*
- * The rANS decoder of one kernel, to be included where its steps are defined and after loops_elements.h. The states are
- * kept in groups of GROUP lanes, and each group as two vectors of bytes: the low byte of every state is its slot, so one
- * look-up serves all lanes of the group, and "below 256" is "high byte zero".
+ * The rANS decoder of one kernel, to be included where its steps are defined and after loops_elements.h. The
+ * states are kept in groups of GROUP lanes, and each group as two vectors of bytes: the low byte of every state is its
+ * slot, so one look-up serves all lanes of the group, and "below 256" is "high byte zero".
  *
  *   slot -> symbol        whatever is quick here
  *   symbol -> freq etc.   tables of 64 bytes
@@ -52,7 +52,8 @@ STEP vec advance(const struct tables *t, unsigned rows, struct lanes *lanes, str
     return symbol;
 }
 
-/* The patterns of a group where GROUP bytes may be read from all streams: whether they are theirs is the caller's care. */
+/* The patterns of a group where GROUP bytes may be read from all streams: whether they are theirs is the caller's
+ * care. */
 STEP void decode_group(enum sink sink, const struct tables *t, unsigned rows, struct lanes *lanes, struct cursors *at,
                        bool has_escape, vec *low_ret, vec *high_ret) {
     vec symbol = advance(t, rows, lanes, at);
@@ -71,8 +72,8 @@ STEP void decode_group(enum sink sink, const struct tables *t, unsigned rows, st
     at->escape_high += count_of(escaped);
 }
 
-/* Decodes whole groups of all lanes while all that they may read is readable, from element i on; returns the element that
- * it got to. */
+/* Decodes whole groups of all lanes while all that they may read is readable, from element i on; returns the element
+ * that it got to. */
 STEP size_t decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes,
                           uint8_t *dst, size_t i, size_t n, unsigned groups, unsigned rows,
                           bool has_escape) {

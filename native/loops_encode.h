@@ -7,11 +7,11 @@
  *   load_table64 look_up          tables of 64 bytes, of which the first 16 * rows matter
  *   load_lanes store_lanes        GROUP states and their bytes
  *   where_equal store_bits        lanes by comparison; as bits, GROUP / 8 bytes
- *   put_in_front                  bytes of chosen lanes to a stream that grows downwards; may write a byte for each lane
+ *   put_in_front                  bytes of chosen lanes to a stream that grows downwards; may write one for each lane
  *   divide                        of the states in struct lanes
  *
- * FEW_REGISTERS: tables fill them, so loops are made for each number of rows; else for each number of groups, which stay
- * in registers.
+ * FEW_REGISTERS: tables fill them, so loops are made for each number of rows; else for each number of groups, which
+ * stay in registers.
  */
 
 enum { MAX_GROUPS = ZIPFS_RANS_MAX_LANES / GROUP, MAX_ROWS = ZIPFS_RANS_MAX_SYMBOLS / 16,

@@ -1,14 +1,14 @@
 /*
  * The layout loops of one kernel, to be included where its steps are defined: fields to elements and back, packed bits,
- * and elements to codes and planes of joint layouts. They work on GROUP elements at a time; the portable kernel does the
- * rest. Steps are functions on `vec`, a vector of GROUP bytes:
+ * tables, and elements to codes and planes of joint layouts. They work on GROUP elements at a time; the portable kernel
+ * does the rest. Steps are functions on `vec`, a vector of GROUP bytes:
  *
  *   load store bytes              at any address; one byte everywhere
  *   both choose up down           bitwise; `up` and `down` shift bytes, and may leave bits of a neighbour in the gap
  *   load_elements store_elements  GROUP elements of 2, 4 or 8 bytes as vectors of their bytes, the lowest first
- *   load_packed store_packed      GROUP values of `bits` bits: packed, and a byte each. load_packed reads no byte more than
- *                                 there are, and does not clear the upper bits of the values; store_packed takes values
- *                                 whose upper bits are clear, and writes packed_size bytes, which is more than there are
+ *   load_packed store_packed      GROUP values of `bits` bits: packed, and a byte each. load_packed reads no byte more
+ *                                 than there are, and does not clear the upper bits of the values; store_packed takes
+ *                                 clear ones, and writes packed_size bytes, which may be more than there are
  *   load_sparse_table look_up_sparse
  *                                 tables of 256 bytes of which most are one and the same
  *   where_at_least blend          lanes by comparison
@@ -54,6 +54,17 @@ TARGET static void pack(const uint8_t *values, unsigned bits, uint8_t *dst, size
     case 5: pack_as(values, 5, dst, n); break;
     default: pack_as(values, 6, dst, n);
     }
+}
+
+/* ---- tables ---- */
+
+/* Small palettes have a sparse table. */
+TARGET static void look_up_all(const uint8_t table[256], const uint8_t *src, uint8_t *dst, size_t n) {
+    const struct sparse_table t = load_sparse_table(table, table[255]);
+    size_t i = 0;
+    for (; i + GROUP <= n; i += GROUP)
+        store(dst + i, look_up_sparse(&t, load(src + i)));
+    zipfs_kernels_scalar.look_up(table, src + i, dst + i, n - i);
 }
 
 /* ---- fields and elements: GROUP of them from element i on; src and dst are those elements ---- */
@@ -171,8 +182,8 @@ STEP void split_integers_group(const uint8_t *src, uint8_t *const *planes, size_
         store(planes[width - 1 - k] + i, b[k]);
 }
 
-/* `loop` sees i, dst or src, and planes: a copy, since the compiler must take what is stored for an alias of the pointers
- * that it was given. */
+/* `loop` sees i, dst or src, and planes: a copy, since the compiler must take what is stored for an alias of the
+ * pointers that it was given. */
 #define MERGE(name, layout, width, num_fields, loop)                                                                   \
     TARGET static void name(const uint8_t *const *given, uint8_t *dst, size_t n) {                                     \
         const uint8_t *planes[num_fields];                                                                             \
@@ -279,14 +290,14 @@ STEP vec split_joint_e5m2_group(const struct sparse_table *rows, const uint8_t *
 #define JOINT_SPLIT(name, layout, width, bits, num_fields, step)                                                       \
     TARGET static void name(const uint8_t *src, const uint8_t row[256], uint8_t *codes, uint8_t *const *given,         \
                             size_t n) {                                                                                \
-        const struct sparse_table rows = load_sparse_table(row, NO_ROW);                                                               \
+        const struct sparse_table rows = load_sparse_table(row, NO_ROW);                                               \
         uint8_t *planes[num_fields];                                                                                   \
         memcpy(planes, given, sizeof planes);                                                                          \
         size_t i = 0;                                                                                                  \
         for (; i + GROUP <= n; i += GROUP) {                                                                           \
             vec rest;                                                                                                  \
             store(codes + i, step(&rows, src, planes, i, &rest));                                                      \
-            store_packed(planes[1] + i / 8 * (bits), rest, bits);                                                 \
+            store_packed(planes[1] + i / 8 * (bits), rest, bits);                                                      \
         }                                                                                                              \
         planes[1] += i / 8 * (bits);                                                                                   \
         for (unsigned f = 2; f < (num_fields); f++)                                                                    \
@@ -302,7 +313,7 @@ JOINT_SPLIT(joint_split_e5m2, ZIPFS_F8_E5M2_JOINT, 1, 1, 2, split_joint_e5m2_gro
 
 /* Their places in a table of kernels. */
 #define LAYOUT_LOOPS                                                                                                   \
-    .unpack = unpack, .pack = pack,                                                                                    \
+    .unpack = unpack, .pack = pack, .look_up = look_up_all,                                                            \
     .merge = {NULL, merge_bf16, merge_f16, merge_f32, merge_f64, merge_e4m3, merge_e5m2, merge_i16, merge_i32,         \
               merge_i64},                                                                                              \
     .split = {NULL, split_bf16, split_f16, split_f32, split_f64, split_e4m3, split_e5m2, split_i16, split_i32,         \

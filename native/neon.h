@@ -233,8 +233,8 @@ STEP vec deal(chosen lanes, vec x, const uint8_t *src) {
     EACH_PART(vcombine_u8(dealt[2 * p], dealt[2 * p + 1]));
 }
 
-/* Puts the chosen bytes in front of *end, the lowest lane first. Each store is of eight bytes, and may touch bytes before
- * those that count: there is room, since a stream has a byte for each lane that is to come. */
+/* Puts the chosen bytes in front of *end, the lowest lane first. Each store is of eight bytes, and may touch bytes
+ * before those that count: there is room, since a stream has a byte for each lane that is to come. */
 STEP void put_in_front(uint8_t **end, chosen lanes, vec x) {
     uint64_t counts = counts_up_to(lanes);
     uint8_t *begin = *end - (counts >> 56);
@@ -324,7 +324,8 @@ STEP struct lanes divide(struct lanes x, vec freq, struct lanes inverse) {
     term(b, i), term(b, (i) + 1), term(b, (i) + 2), term(b, (i) + 3), term(b, (i) + 4), term(b, (i) + 5),              \
         term(b, (i) + 6), term(b, (i) + 7), term(b, (i) + 8), term(b, (i) + 9), term(b, (i) + 10), term(b, (i) + 11),  \
         term(b, (i) + 12), term(b, (i) + 13), term(b, (i) + 14), term(b, (i) + 15)
-#define BY_BITS(row, term) {{row(term, 1)}, {row(term, 2)}, {row(term, 3)}, {row(term, 4)}, {row(term, 5)}, {row(term, 6)}}
+#define BY_BITS(row, term)                                                                                             \
+    {{row(term, 1)}, {row(term, 2)}, {row(term, 3)}, {row(term, 4)}, {row(term, 5)}, {row(term, 6)}}
 #define ROW_OF_16(term, b) SIXTEEN(term, b, 0)
 #define ROW_OF_64(term, b) SIXTEEN(term, b, 0), SIXTEEN(term, b, 16), SIXTEEN(term, b, 32), SIXTEEN(term, b, 48)
 
@@ -337,8 +338,8 @@ static const uint8_t byte_of[6][PART] = BY_BITS(ROW_OF_16, BYTE_OF);
 static const int8_t shift_of[6][PART] = BY_BITS(ROW_OF_16, SHIFT_OF);
 static const uint8_t used_of[6][GROUP] = BY_BITS(ROW_OF_64, USED);
 
-/* 64 values of `bits` bits, packed in 8 * bits bytes, to a byte each; their upper bits are not cleared. 16 values fill
- * 2 * bits bytes, and none spans more than two. */
+/* 64 values of `bits` bits, packed in 8 * bits bytes, to a byte each; their upper bits are not cleared. 16 values
+ * fill 2 * bits bytes, and none spans more than two. */
 STEP vec load_packed(const uint8_t *src, unsigned bits) {
     const int8x16_t shift = vld1q_s8(shift_of[bits - 1]);
     vec values;
@@ -388,7 +389,7 @@ STEP vec add_signs(vec x, const uint8_t *src) {
     EACH_PART(vorrq_u8(x.part[p], vshlq_n_u8(signs.part[p], 7)));
 }
 
-/* The lower one of two bits of src for each lane to the lowest bits of bytes, which are clear, the upper one to the top. */
+/* Of two bits of src for each lane, puts the lower one into the lowest bits of bytes and the upper one on top. */
 STEP vec add_pairs(vec x, const uint8_t *src) {
     vec pairs = load_packed(src, 2);
     return add_bits(add_bits(x, pairs, 1), up(pairs, 6), 0x80);

@@ -1,6 +1,6 @@
 /*
- * Decoding rANS with AVX2. The states are kept in groups of 32, and each group as two vectors of bytes: the low byte of
- * every state is its slot, and "below 256" is "high byte zero".
+ * The rANS decoder of AVX2, where loops_decode.h is that of others. The states are kept in groups of 32, and each group
+ * as two vectors of bytes: the low byte of every state is its slot, and "below 256" is "high byte zero".
  *
  *   slot -> symbol        by blocks of 8 slots: the symbol of the block's first slot, and a bit for each other slot
  *                         that begins a symbol, of which those up to the slot are counted
@@ -12,22 +12,12 @@
  * A group takes about 100 instructions, each of which waits for the one before. So all groups go through one stage
  * before any goes on to the next: else the CPU sees two of them at a time only, which takes 1.5 times as long (Zen 5).
  */
-#ifndef __clang__
-#pragma GCC optimize("O3") /* unrolls the loops over rows, which must not stay loops */
-#endif
-
-#include "kernels.h"
-
-#ifdef __x86_64__
-#include "common.h"
-#include "rans_avx2.h"
-
 enum { BLOCK = 8, NUM_BLOCKS = 256 / BLOCK };
 
 struct tables {
     __m256i base[2];   /* of each block of slots, 16 in a row: the first slot's symbol */
     __m256i begins[2]; /* bit k: slot k + 1 of the block begins a symbol */
-    struct symbol_table freq, start, low, high;
+    struct table64 freq, start, low, high;
     __m256i escape; /* its symbol in each byte */
 };
 
@@ -44,10 +34,10 @@ TARGET static void make_tables(const struct zipfs_rans_decoder *decoder, struct 
         t->base[r] = row(base + ROW * r);
         t->begins[r] = row(begins + ROW * r);
     }
-    load_symbol_table(decoder->table.freq, &t->freq);
-    load_symbol_table(decoder->table.start, &t->start);
-    load_symbol_table(decoder->pattern_low, &t->low);
-    load_symbol_table(decoder->pattern_high, &t->high);
+    t->freq = load_table64(decoder->table.freq);
+    t->start = load_table64(decoder->table.start);
+    t->low = load_table64(decoder->pattern_low);
+    t->high = load_table64(decoder->pattern_high);
     t->escape = bytes(decoder->table.num_symbols - 1u);
 }
 
@@ -118,81 +108,6 @@ STEP const uint8_t *renormalise(struct work *w, const uint8_t *coded) {
         coded += _mm_popcnt_u32(mask);
     }
     return coded;
-}
-
-/* ---- elements ---- */
-
-/* What a stream has, so that its loop need not ask; a kernel for each, made by the compiler from one loop. */
-enum sink { SINK_VALUES, SINK_BF16, SINK_F16, SINK_F32, SINK_E4M3, SINK_E5M2 };
-
-STEP bool is_wide(enum sink sink) {
-    return sink == SINK_BF16 || sink == SINK_F16 || sink == SINK_F32;
-}
-
-STEP unsigned num_planes(enum sink sink) {
-    return sink == SINK_VALUES ? 0 : sink == SINK_F32 ? 4 : sink == SINK_F16 ? 3 : 2;
-}
-
-/* 32 values of 6 bits, packed in 24 bytes, to a byte each; their upper bits are not cleared. Four values of three bytes
- * go to a doubleword, of which the upper word is moved up by 4 bits, then the upper byte of each word by 2. */
-STEP __m256i load_packed_6(const uint8_t *src) {
-    const __m256i index = _mm256_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1, 4, 5, 6, -1, 7, 8, 9,
-                                           -1, 10, 11, 12, -1, 13, 14, 15, -1);
-    __m256i x = _mm256_shuffle_epi8(halves(src, src + 8), index);
-    x = _mm256_blend_epi16(x, _mm256_slli_epi32(x, 4), 0xaa);
-    return alternate(x, up(x, 2));
-}
-
-/* x | (y & mask) */
-STEP __m256i add_bits(__m256i x, __m256i y, unsigned mask) {
-    return _mm256_or_si256(x, _mm256_and_si256(y, bytes(mask)));
-}
-
-/* Which bytes have the bits of `bit`. */
-STEP __m256i has_bit(__m256i x, __m256i bit) {
-    return _mm256_cmpeq_epi8(_mm256_and_si256(x, bit), bit);
-}
-
-/* The signs of 32 elements, a bit each, as the top bits of bytes that are added to x. */
-STEP __m256i add_signs(__m256i x, const uint8_t *src) {
-    const __m256i index = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3,
-                                           3, 3, 3, 3, 3, 3);
-    __m256i signs = _mm256_shuffle_epi8(_mm256_set1_epi32((int)zipfs_load32(src)), index);
-    return add_bits(x, has_bit(signs, _mm256_set1_epi64x((long long)0x8040201008040201)), 0x80);
-}
-
-/* A mantissa bit and the sign of 32 elements, two bits each. */
-STEP __m256i add_pairs(__m256i x, const uint8_t *src) {
-    const __m256i index = _mm256_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6,
-                                           6, 6, 7, 7, 7, 7);
-    __m256i pairs = _mm256_shuffle_epi8(_mm256_set1_epi64x((long long)zipfs_load64(src)), index);
-    x = add_bits(x, has_bit(pairs, _mm256_set1_epi32(0x40100401)), 1);
-    return add_bits(x, has_bit(pairs, _mm256_set1_epi32((int)0x80200802)), 0x80);
-}
-
-/* Puts 32 patterns, those of elements i to i + 32, where they belong, with the rest of their elements. */
-STEP void put(enum sink sink, __m256i low, __m256i high, const uint8_t *const *planes, uint8_t *dst, size_t i) {
-    switch (sink) {
-    case SINK_VALUES: store(dst + i, low); return;
-    case SINK_E5M2: store(dst + i, add_signs(low, planes[1] + i / 8)); return;
-    case SINK_E4M3: store(dst + i, add_pairs(low, planes[1] + i / 4)); return;
-    case SINK_F16: {
-        __m256i b[2] = {load(planes[2] + i), add_signs(high, planes[1] + i / 8)};
-        store_elements(dst + 2 * i, b, 2);
-        return;
-    }
-    default: break;
-    }
-    __m256i rest = load_packed_6(planes[1] + i / 8 * 6);
-    low = add_bits(low, rest, 0x1f);
-    high = add_bits(high, up(rest, 2), 0x80);
-    if (sink == SINK_BF16) {
-        __m256i b[2] = {low, high};
-        store_elements(dst + 2 * i, b, 2);
-    } else {
-        __m256i b[4] = {load(planes[3] + i), load(planes[2] + i), low, high};
-        store_elements(dst + 4 * i, b, 4);
-    }
 }
 
 /* Puts the patterns of all lanes, whose first element is i, and tells which are escapes; their pattern is zero. */
@@ -298,18 +213,6 @@ STEP bool decode_groups(enum sink sink, struct zipfs_rans_decoder *decoder, cons
     return complete && add_escapes(sink, &noted, &decoder->escapes, dst);
 }
 
-/* Moves the last coded bytes to where more can be read, when no more can where they are. */
-static void make_readable(struct zipfs_rans_decoder *decoder) {
-    if (decoder->readable_end - decoder->coded >= ZIPFS_RANS_MAX_LANES)
-        return;
-    size_t left = (size_t)(decoder->coded_end - decoder->coded);
-    memcpy(decoder->tail, decoder->coded, left);
-    memset(decoder->tail + left, 0, sizeof decoder->tail - left);
-    decoder->coded = decoder->tail;
-    decoder->coded_end = decoder->tail + left;
-    decoder->readable_end = decoder->tail + sizeof decoder->tail;
-}
-
 /* All whole groups; the portable kernel does the rest. False when a stream ran out. */
 STEP bool decode_whole(enum sink sink, struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst,
                        size_t n, size_t *done_ret) {
@@ -328,31 +231,3 @@ STEP bool decode_whole(enum sink sink, struct zipfs_rans_decoder *decoder, const
     }
     return true;
 }
-
-TARGET bool zipfs_rans_decode_avx2(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n) {
-    size_t done;
-    return decode_whole(SINK_VALUES, decoder, NULL, values, n, &done) &&
-           (done == n || zipfs_kernels_scalar.rans_decode(decoder, values + done, n - done));
-}
-
-/* bits: of the second field. */
-#define JOINT_MERGE(name, sink, layout, width, bits, num_fields)                                                       \
-    TARGET bool name(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n) {       \
-        size_t done;                                                                                                   \
-        if (!decode_whole(sink, decoder, planes, dst, n, &done))                                                       \
-            return false;                                                                                              \
-        if (done == n)                                                                                                 \
-            return true;                                                                                               \
-        const uint8_t *rest[4] = {NULL, planes[1] + done * (bits) / 8};                                                \
-        for (unsigned f = 2; f < (num_fields); f++)                                                                    \
-            rest[f] = planes[f] + done;                                                                                \
-        return zipfs_kernels_scalar.joint_merge[layout](decoder, rest, dst + (width) * done, n - done);                \
-    }
-
-JOINT_MERGE(zipfs_joint_merge_bf16_avx2, SINK_BF16, ZIPFS_BF16_JOINT, 2, 6, 2)
-JOINT_MERGE(zipfs_joint_merge_f16_avx2, SINK_F16, ZIPFS_F16_JOINT, 2, 1, 3)
-JOINT_MERGE(zipfs_joint_merge_f32_avx2, SINK_F32, ZIPFS_F32_JOINT, 4, 6, 4)
-JOINT_MERGE(zipfs_joint_merge_e4m3_avx2, SINK_E4M3, ZIPFS_F8_E4M3_JOINT, 1, 2, 2)
-JOINT_MERGE(zipfs_joint_merge_e5m2_avx2, SINK_E5M2, ZIPFS_F8_E5M2_JOINT, 1, 1, 2)
-
-#endif
