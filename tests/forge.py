@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from forge_plane import Plane, encode_plane, split_fields, zstd_frame
-from reference_chunk import COPY, LAYOUTS, RUNS, STORED
+from reference_chunk import CONSTANT, COPY, LAYOUTS, RUNS, STORED
 from reference_common import ceil_div, xxh3
 
 # ---- runs and payloads (section 4) -------------------------------------------------------------------------------
@@ -71,6 +71,10 @@ class Chunk(NamedTuple):
 
 def stored(plain: bytes) -> Chunk:
     return Chunk(plain, STORED, plain)
+
+
+def constant(value: int, size: int) -> Chunk:
+    return Chunk(bytes([value]), CONSTANT, bytes([value]) * size)
 
 
 def coded(*runs: CodedRun, num_runs: int | None = None, reserved: bytes = bytes(3), extra: bytes = b"") -> Chunk:

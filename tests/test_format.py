@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from both import native_verdict, reference_verdict
-from forge import Chunk, Forged, SegmentRecord, coded, run, segment_section, stored
+from forge import Chunk, Forged, SegmentRecord, coded, constant, run, segment_section, stored
 from reference_chunk import CONST
 
 from zipfs import _native
@@ -199,7 +199,9 @@ INDEX_CASES: list[Case] = [
     ("last stored_size", lambda: small().entry(1, stored_size=ZERO_SIZE - 1), "BAD_PAGE"),
     ("last stored_size of the last page", lambda: Forged([ZERO]).entry(0, stored_size=ZERO_SIZE - 1), "BAD_PAGE"),
     ("stored_size beyond the payloads", lambda: Forged([ZERO]).entry(0, stored_size=ZERO_SIZE + 1), "BAD_PAGE"),
-    ("kind 2", lambda: small().entry(1, kind=2), "BAD_PAGE"),
+    ("kind 3", lambda: small().entry(1, kind=3), "BAD_PAGE"),
+    ("constant of two bytes", lambda: Forged([Chunk(bytes(2), 2, bytes(CHUNK))]), "BAD_PAGE"),
+    ("constant of no byte", lambda: Forged([ZERO, Chunk(b"", 2, bytes(CHUNK))]), "BAD_PAGE"),
     ("kind 255", lambda: small().entry(1, kind=255), "BAD_PAGE"),
     ("stored chunk too short", lambda: small().entry(0, kind=0), "BAD_PAGE"),
     ("stored chunk too long", lambda: Forged([Chunk(b"abc", 0, b"ab")]), "BAD_PAGE"),
@@ -250,6 +252,7 @@ ACCEPTED = {
     "level max": lambda: small().header(level=2),
     "unknown SHA-256": lambda: small().header(flags=0, sha256=bytes(32)),
     "unknown optional sections": lambda: Forged([LAST], tables=[(UNKNOWN, b"?"), (4, b""), (UNKNOWN, b"")]),
+    "constants": lambda: Forged([constant(255, CHUNK), constant(0, CHUNK), constant(7, 1)]),
     "damaged segment table": lambda: Forged([LAST], tables=[(4, b"damaged")]),
 }
 

@@ -239,7 +239,7 @@ def test_accepts(make):
     assert native_verdict(container) == chunk.plain
 
 
-@pytest.mark.parametrize(("kind", "size"), [(0, 999), (0, 1001), (1, 1000), (1, 1001)])
+@pytest.mark.parametrize(("kind", "size"), [(0, 999), (0, 1001), (1, 1000), (1, 1001), (2, 2), (2, 1000)])
 def test_decode_with_a_bad_entry(kind, size):
     """The codec does not trust that a page was checked."""
     payload = bytes(size)
