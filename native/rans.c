@@ -145,6 +145,7 @@ enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, const uin
     decoder->coded = p.coded;
     decoder->coded_end = p.coded + p.coded_size;
     decoder->readable_end = readable_end;
+    decoder->ahead = readable_end; /* of no use, but a pointer */
     decoder->ahead_step = 0;
     memcpy(decoder->state, p.states, 2u * p.num_lanes);
     bool low = false;
