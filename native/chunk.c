@@ -234,9 +234,6 @@ static bool bytes_promise(struct zipfs_codec *codec, const uint8_t *src, size_t 
            (uint64_t)sample_size * src_size < (uint64_t)size * sample;
 }
 
-/* A run that zstd makes smaller by less than one part of this many stays as it is: zstd decodes ten times slower. */
-enum { FAST_DECODE_WORTH = 128 };
-
 /* Encodes src as one run of bytes, with a palette or without, when that is smaller than the `size` bytes in dst. Returns
  * the size that is left. */
 static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, bool lz,
@@ -248,7 +245,7 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
     if (bytes_size != SIZE_MAX) {
         memcpy(dst, trial, size = bytes_size);
         *piece = (struct zipfs_piece){ZIPFS_PALETTE, 0, piece->offset, piece->size};
-        limit = size - 1 - (codec->encoder->effort.exhaustive ? 0 : size / FAST_DECODE_WORTH);
+        limit = zipfs_below(size, codec->encoder->effort.exhaustive);
     }
     struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES, .lz = lz};
     bytes_size = zipfs_run_encode(codec, &recipe, src, piece->size, trial, limit, &is_noise);

@@ -272,7 +272,7 @@ static size_t encode_raw(const struct zipfs_kernels *kernels, unsigned bits, con
 /* Replaces an encoding of `size` bytes in dst by a smaller one of zstd; returns the size that is left. */
 static size_t improve_by_zstd(struct zipfs_codec *codec, int level, const uint8_t *values, size_t n, uint8_t *dst,
                               size_t size, size_t capacity, unsigned *coding_ret) {
-    size_t limit = size == SIZE_MAX ? capacity : size - 1, lz_size;
+    size_t limit = size == SIZE_MAX ? capacity : zipfs_below(size, codec->encoder->effort.exhaustive), lz_size;
     if (zstd_frame_compress(codec->encoder->cctx, level, values, n, codec->encoder->coded, limit, &lz_size))
         return size;
     memcpy(dst, codec->encoder->coded, lz_size);
