@@ -234,6 +234,16 @@ static bool bytes_promise(struct zipfs_codec *codec, const uint8_t *src, size_t 
            (uint64_t)sample_size * src_size < (uint64_t)size * sample;
 }
 
+/* Encodes bytes as a palette of as many at a time as give at most 256 values: scales, masks and codes of few values have
+ * a lower entropy by eights, fours or pairs, and decode faster. SIZE_MAX where it gains nothing. */
+static size_t encode_palette(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst,
+                             size_t capacity) {
+    size_t size = SIZE_MAX;
+    for (unsigned width = 8; width > 0 && size == SIZE_MAX; width /= 2)
+        size = zipfs_palette_encode(codec, width, 0, src, src_size, dst, capacity);
+    return size;
+}
+
 /* Encodes src as one run of bytes, with a palette or without, when that is smaller than the `size` bytes in dst. Returns
  * the size that is left. */
 static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, bool lz,
@@ -241,7 +251,7 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
     bool is_noise;
     uint8_t *trial = codec->encoder->trial;
     size_t limit = size == SIZE_MAX ? capacity : size - 1,
-           bytes_size = zipfs_palette_encode(codec, 1, 0, src, piece->size, trial, limit);
+           bytes_size = encode_palette(codec, src, piece->size, trial, limit);
     if (bytes_size != SIZE_MAX) {
         memcpy(dst, trial, size = bytes_size);
         *piece = (struct zipfs_piece){ZIPFS_PALETTE, 0, piece->offset, piece->size};

@@ -219,3 +219,17 @@ def test_the_encoder_groups_bytes(level):
     assert [r.layout for r in parse_runs(bytes(out[:size]), len(plain))] == [PALETTE]
     assert size * 8 <= 1.015 * -np.sum(share * np.log2(share)) * len(plain)
     assert decode_chunk(bytes(out[:size]), kind, len(plain)) == plain
+
+
+def test_the_encoder_joins_bytes_of_few_values():
+    """Masks by eights, scales that neighbours share by fours."""
+    rng = np.random.default_rng(SEED)
+    masks = rng.integers(0, 2, 1 << 17).astype(np.uint8).tobytes()
+    assert encoded_layouts(masks, "BYTES", 1) == {PALETTE}
+    out = bytearray(len(masks))
+    segment = struct.pack("<QQII", 0, len(masks), _native.LAYOUTS["BYTES"], 0)
+    ((size, _, _, _),) = _native.Codec(18).encode(masks, 0, segment, 1, out)
+    assert out[16] == 8
+    assert size < 1.2 * len(masks) / 8
+    scales = (120 + np.repeat(rng.integers(0, 3, 1 << 11), 64) + (rng.random(1 << 17) < 0.1)).astype(np.uint8)
+    assert encoded_layouts(scales.tobytes(), "BYTES", 1) == {PALETTE}
