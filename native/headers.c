@@ -1,5 +1,5 @@
-/* What the source holds: attributes, and the headers of containers, remembered in a table where each version has one
- * place. */
+/* What the source holds: attributes, and the headers of containers, remembered in a table of small sets, in one of
+ * which each file has a place. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include "io.h"
 #include "zipfs.h"
 
-enum { NUM_PLACES = 1 << 15 };
+enum { SET_SIZE = 4, NUM_SETS = 1 << 15 }; /* 7 MiB, of which the kernel gives what is touched */
 
 /* All zeros: free, as no file has inode 0. */
 struct place {
@@ -26,7 +26,7 @@ struct place {
 struct zipfs_headers {
     pthread_mutex_t lock;
     _Atomic uint64_t num_reads;
-    struct place places[NUM_PLACES];
+    struct place places[NUM_SETS][SET_SIZE];
 };
 
 enum zipfs_status zipfs_headers_create(struct zipfs_headers **headers_ret) {
@@ -55,15 +55,27 @@ static int64_t to_ns(struct timespec time) {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-static struct place *place_of(struct zipfs_headers *headers, const struct stat *st) {
+static struct place *set_of(struct zipfs_headers *headers, const struct stat *st) {
     uint64_t x = (st->st_ino + st->st_dev * 0x9E3779B97F4A7C15u) * 0xD6E8FEB86659FD93u;
-    return &headers->places[(x >> 32) % NUM_PLACES];
+    return headers->places[(x >> 32) % NUM_SETS];
+}
+
+/* Where this file is remembered, in whichever version; else a free place, else one that is taken from another. */
+static struct place *place_of(struct place *set, const struct stat *st) {
+    struct place *best = &set[st->st_ctim.tv_nsec % SET_SIZE];
+    for (int i = 0; i < SET_SIZE; i++) {
+        if (set[i].ino == st->st_ino && set[i].dev == st->st_dev)
+            return &set[i];
+        if (set[i].ino == 0)
+            best = &set[i];
+    }
+    return best;
 }
 
 static bool recall(struct zipfs_headers *headers, struct zipfs_found *found) {
     const struct stat *st = &found->st;
-    const struct place *place = place_of(headers, st);
     pthread_mutex_lock(&headers->lock);
+    const struct place *place = place_of(set_of(headers, st), st);
     bool known = place->ino == st->st_ino && place->dev == st->st_dev && place->size == (uint64_t)st->st_size
                  && place->mtime_ns == to_ns(st->st_mtim) && place->ctime_ns == to_ns(st->st_ctim);
     if (known) {
@@ -77,9 +89,8 @@ static bool recall(struct zipfs_headers *headers, struct zipfs_found *found) {
 
 static void remember(struct zipfs_headers *headers, const struct zipfs_found *found) {
     const struct stat *st = &found->st;
-    struct place *place = place_of(headers, st);
     pthread_mutex_lock(&headers->lock);
-    *place = (struct place){
+    *place_of(set_of(headers, st), st) = (struct place){
         .dev = st->st_dev,
         .ino = st->st_ino,
         .size = (uint64_t)st->st_size,
