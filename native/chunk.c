@@ -234,8 +234,8 @@ static bool bytes_promise(struct zipfs_codec *codec, const uint8_t *src, size_t 
            (uint64_t)sample_size * src_size < (uint64_t)size * sample;
 }
 
-/* Encodes bytes as a palette of as many at a time as give at most 256 values: scales, masks and codes of few values have
- * a lower entropy by eights, fours or pairs, and decode faster. SIZE_MAX where it gains nothing. */
+/* Encodes bytes as a palette of as many at a time as give at most 256 values: scales and codes of few values have a
+ * lower entropy by eights, fours or pairs, and decode faster. SIZE_MAX where it gains nothing. */
 static size_t encode_palette(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst,
                              size_t capacity) {
     size_t size = SIZE_MAX;
@@ -244,8 +244,8 @@ static size_t encode_palette(struct zipfs_codec *codec, const uint8_t *src, size
     return size;
 }
 
-/* Encodes src as one run of bytes, with a palette or without, when that is smaller than the `size` bytes in dst. Returns
- * the size that is left. */
+/* Encodes src as one run of bytes, with a palette or without, when that is smaller than the `size` bytes in dst.
+ * Returns the size that is left. */
 static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, bool lz,
                                uint8_t *dst, size_t size, size_t capacity) {
     bool is_noise;
@@ -295,7 +295,8 @@ static size_t encode_sparse(struct zipfs_codec *codec, const struct zipfs_piece 
                             uint8_t *dst, size_t capacity) {
     unsigned width = zipfs_layout_info(piece->layout)->width;
     uint8_t *values = codec->encoder->check, *bitmap = codec->encoder->trial;
-    size_t n = (piece->size - piece->phase) / width, num = zipfs_sparse_part(src + piece->phase, width, n, bitmap, values);
+    size_t n = (piece->size - piece->phase) / width,
+           num = zipfs_sparse_part(src + piece->phase, width, n, bitmap, values);
     if (!num || capacity < ZIPFS_WRAP_FIXED + 2 * ZIPFS_MAX_WIDTH + ZIPFS_RUN_RECORD)
         return SIZE_MAX;
     bool is_noise;

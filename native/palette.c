@@ -69,7 +69,7 @@ struct palette {
     unsigned num_values;
     uint64_t value[MAX_VALUES];
     uint32_t count[MAX_VALUES];
-    uint16_t number_in[BUCKETS]; /* of elements of two bytes or more: the number of a value + 1, 0 where there is none */
+    uint16_t number_in[BUCKETS]; /* of elements of two bytes or more: a value's number + 1, 0 where there is none */
 };
 
 static uint64_t load_element(const uint8_t *src, unsigned width) {
@@ -110,8 +110,8 @@ static void rank_values(const struct palette *palette, uint8_t rank_ret[MAX_VALU
     }
 }
 
-/* How indices are coded: as bytes with a symbol for each of few, or cut into the rank of a group, which is coded, and the
- * place in the group, which is not, as neighbours are about equally frequent. */
+/* How indices are coded: as bytes with a symbol for each of few, or cut into the rank of a group, which is coded, and
+ * the place in the group, which is not, as neighbours are about equally frequent. */
 enum form { BYTES, GROUPS_OF_4, GROUPS_OF_8, NUM_FORMS };
 static const struct {
     uint32_t layout;
@@ -194,13 +194,14 @@ size_t zipfs_palette_encode(struct zipfs_codec *codec, unsigned width, size_t ph
         !find_values(codec, src + phase, width, n, &palette))
         return SIZE_MAX;
     rank_values(&palette, rank);
-    uint64_t cost[NUM_FORMS];
-    enum form form = width == 1 ? GROUPS_OF_4 : BYTES;
-    for (unsigned f = BYTES; f < NUM_FORMS; f++) {
-        cost[f] = cost_of(&palette, rank, f, n);
-        form = cost[f] < cost[form] ? f : form;
+    enum form form = BYTES;
+    uint64_t least = cost_of(&palette, rank, form, n);
+    for (unsigned f = form + 1; f < NUM_FORMS; f++) {
+        uint64_t cost = cost_of(&palette, rank, f, n);
+        form = cost < least ? f : form;
+        least = zipfs_min(cost, least);
     }
-    if (width == 1 && (form == BYTES || cost[form] + n / MIN_GAIN > n))
+    if (width == 1 && (form == BYTES || least + n / MIN_GAIN > n))
         return SIZE_MAX;
     for (unsigned r = 0; r < palette.num_values; r++)
         index[rank[r]] = index_of(form, r);

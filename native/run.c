@@ -223,8 +223,8 @@ size_t zipfs_run_encode(struct zipfs_codec *codec, const struct zipfs_recipe *re
         bool is_noise = info->is_joint && f == 1;
         size_t left = capacity - size, plane_size;
         if (info->is_joint && f == 0)
-            plane_size = zipfs_plane_encode_joint(codec, recipe->layout, num_lanes, planes[0], recipe->row, src + phase, n,
-                                                  dst + size, left);
+            plane_size = zipfs_plane_encode_joint(codec, recipe->layout, num_lanes, planes[0], recipe->row,
+                                                  src + phase, n, dst + size, left);
         else if (info->is_joint && f == 1)
             plane_size = store_packed(planes[1], n, bits, dst + size, left);
         else

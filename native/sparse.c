@@ -1,5 +1,5 @@
-/* Pruned weights, gradients of embeddings: where elements that are zero stand is told by a bitmap, so that the others are
- * coded as if they stood alone. */
+/* Pruned weights, gradients of embeddings: where elements that are zero stand is told by a bitmap, so that the others
+ * are coded as if they stood alone. */
 #include "sparse.h"
 
 #include <string.h>
