@@ -102,7 +102,7 @@ static inline void expand(const uint8_t *bits, const uint8_t *src, unsigned widt
     for (size_t i = 0; i < n; i++) {
         unsigned bit = bits[i / 8] >> i % 8 & 1;
         uint64_t x = 0;
-        memcpy(&x, bit ? src : dst, width);
+        memcpy(&x, dst + ((src - dst) & -(ptrdiff_t)bit), width);
         x &= 0u - (uint64_t)bit;
         memcpy(dst + i * width, &x, width);
         src += bit * width;
