@@ -457,16 +457,16 @@ static enum zipfs_status encode_payload(struct zipfs_codec *codec, const struct 
                                         struct zipfs_entry *entry_ret) {
     const uint8_t *src = job->src;
     size_t src_size = job->src_size;
+    struct zipfs_plan plan;
+    enum zipfs_status status = plan_all(codec, job, copies, &plan);
+    if (status)
+        return status;
     if (src_size > 1 && !memcmp(src, src + 1, src_size - 1)) {
         dst[0] = src[0];
         entry_ret->kind = ZIPFS_KIND_CONSTANT;
         entry_ret->stored_size = 1;
         return ZIPFS_OK;
     }
-    struct zipfs_plan plan;
-    enum zipfs_status status = plan_all(codec, job, copies, &plan);
-    if (status)
-        return status;
     if (plan.num_pieces > ZIPFS_MAX_RUNS)
         return encode_payload(codec, job, &no_copies, dst, entry_ret);
     bool one_run = !copies->num && one_run_promises(codec, &plan, src_size);
