@@ -115,6 +115,8 @@ void sample_make_copies(struct sample *sample, size_t plain_size, uint32_t chunk
         dst += entries[i].stored_size;
     }
     zipfs_codec_free(codec);
+    /* Encoding leaves any bytes in the rest of its room; reserved ones of the index are not written. */
+    memset(dst, 0, (size_t)(sample->bytes + ZIPFS_HEADER_SIZE + plain_size + 64 * num_chunks + 64 - dst));
     place_sections(h, dst - sample->bytes - ZIPFS_HEADER_SIZE);
     append_index(sample, entries);
     free(entries);

@@ -194,10 +194,10 @@ static void test_page_rules(void) {
     CHECK_EQUAL(with_entry(130, 8, 4, size - 1), ZIPFS_BAD_PAGE);
     CHECK_EQUAL(with_entry(130, 8, 4, 0), ZIPFS_BAD_PAGE);
     CHECK_EQUAL(with_entry(130, 8, 4, UINT32_MAX), ZIPFS_BAD_PAGE);
-    CHECK_EQUAL(with_entry(130, 12, 1, 2), ZIPFS_BAD_PAGE);
+    CHECK_EQUAL(with_entry(130, 12, 1, 3), ZIPFS_BAD_PAGE);
     CHECK_EQUAL(with_entry(130, 12, 1, zipfs_load32(sample_entry(&sample, 130) + 8) == 65536 ? 1 : 0), ZIPFS_BAD_PAGE);
     CHECK_EQUAL(with_entry(130, 15, 1, 1), ZIPFS_RESERVED_NOT_ZERO);
-    CHECK_EQUAL(with_entry(NUM_CHUNKS - 1, 8, 4, 1), ZIPFS_BAD_PAGE);
+    CHECK_EQUAL(with_entry(NUM_CHUNKS - 1, 8, 4, 2), ZIPFS_BAD_PAGE);
 }
 
 static void test_reader(void) {
