@@ -92,7 +92,8 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     encoder->trial = malloc(size);
     encoder->check = malloc(size);
     encoder->counts = malloc((size / ZIPFS_DIVIDE_WINDOW + 1) * sizeof encoder->counts[0]);
-    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escaped || !encoder->values || !encoder->numbers || !encoder->nibbles ||
+    if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escaped || !encoder->values ||
+        !encoder->numbers || !encoder->nibbles ||
         !encoder->far || !encoder->trial || !encoder->check || !encoder->counts) {
         free_encoder(encoder);
         return ZIPFS_NO_MEMORY;

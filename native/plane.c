@@ -253,7 +253,9 @@ static size_t encode_rans(struct zipfs_codec *codec, const struct zipfs_rans_tab
     codec->kernels->rans_encode(rans, source->codes, source->n);
     for (unsigned s = 0; value_of && s + rans->table.has_escape < rans->table.num_symbols; s++)
         rans->table.value[s] = value_of[rans->table.value[s]];
-    size_t num_far = 0, num_nibbles = rans->table.has_escape ? gather_escapes(codec->kernels, encoder, source, &num_far) : 0;
+    size_t num_far = 0, num_nibbles = 0;
+    if (rans->table.has_escape)
+        num_nibbles = gather_escapes(codec->kernels, encoder, source, &num_far);
     return write_rans(encoder, source->bits, (size_t)(coded_end - rans->coded), num_nibbles, num_far, dst, capacity);
 }
 

@@ -6,7 +6,7 @@
 
 enum zipfs_coding { ZIPFS_RAW = 0, ZIPFS_CONST = 1, ZIPFS_RANS = 2, ZIPFS_ZSTD = 3 };
 
-/* Values are decoded a tile at a time, so that they are still in the L1 cache when they are merged. A multiple of 128.
+/* Values are decoded a tile at a time, so that they are still in the L1 cache when they are merged. A multiple of 256.
  */
 enum { ZIPFS_TILE = 4096 };
 

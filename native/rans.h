@@ -85,8 +85,7 @@ static inline unsigned zipfs_rans_lanes(uint32_t layout, size_t n, bool fewest) 
 /* Parses a plane of n values of `bits` bits, whose patterns are the values shifted by `shift`. Loops may read to
  * readable_end, which lies at or behind the plane's end. The decoder points into src and into *room, where the escapes
  * are resolved and which moves behind them: by zipfs_rans_room bytes at most, but n + ZIPFS_RANS_MAX_LANES more are
- * written to. BAD_PLANE, BAD_RANS or
- * RESERVED_NOT_ZERO. */
+ * written to. BAD_PLANE, BAD_RANS or RESERVED_NOT_ZERO. */
 enum zipfs_status zipfs_rans_open(const uint8_t *src, size_t src_size, const uint8_t *readable_end, size_t n,
                                   unsigned bits, unsigned shift, const struct zipfs_kernels *kernels, uint8_t **room,
                                   struct zipfs_rans_decoder *decoder);
