@@ -17,7 +17,7 @@ from forge import Forged, SegmentRecord, coded, copy_run, run, segment_section, 
 from forge_plane import rans, rans_model, split_fields
 from models import safetensors_bytes
 from reference import Container, decode
-from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD, parse_runs
+from reference_chunk import CONST, CONSTANT, LAYOUTS, PALETTE, RANS, RAW, SPARSE, ZSTD, parse_runs
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 MAX_SIZE = 20 << 10
@@ -178,6 +178,25 @@ def written_copies() -> bytes:
     return written(plain, "model.safetensors", "default")
 
 
+def written_few() -> bytes:
+    """Tensors of few values, pruned ones and a long stretch of zeros: palettes, sparse runs, chunks of one byte."""
+    rng = np.random.default_rng(9)
+    half_zero = rng.normal(0, 0.02, 12_000).astype(ml_dtypes.bfloat16)
+    half_zero[rng.random(12_000) < 0.5] = 0
+    tensors = {
+        "I64": np.zeros(2000, "<i8"),
+        "F32": rng.choice(rng.normal(0, 0.02, 12).astype("<f4"), 9000),
+        "BF16": half_zero,
+        "U8": np.zeros(3 << 19, np.uint8),
+    }
+    plain = safetensors_bytes({dtype: (dtype, [len(data)], data.tobytes()) for dtype, data in tensors.items()})
+    container = Container(written(plain, "model.safetensors", "default"))
+    payload, _, plain_size = container.payload(0)
+    assert {PALETTE, SPARSE} <= {r.layout for r in parse_runs(payload, plain_size)}
+    assert container.payload(1)[1] == CONSTANT
+    return container.data
+
+
 CONTAINERS: dict[str, Callable[[], bytes]] = {
     make.__name__: make
     for make in (
@@ -192,6 +211,7 @@ CONTAINERS: dict[str, Callable[[], bytes]] = {
         written_guess,
         written_joint,
         written_copies,
+        written_few,
     )
 }
 
