@@ -324,6 +324,12 @@ def test_the_native_driver_is_the_default(tmp_path, weights, monkeypatch):
 def test_a_build_without_the_native_driver_says_so(tmp_path, weights, monkeypatch):
     lacking = tmp_path / "lacking"
     shutil.copytree(os.path.dirname(zipfs.__file__), lacking / "zipfs", ignore=shutil.ignore_patterns("_fuse.*"))
+    # An editable install keeps extension modules elsewhere, and finds its own zipfs before PYTHONPATH; sitecustomize
+    # runs after that was set up.
+    shutil.copy(zipfs._native.__file__, lacking / "zipfs")
+    (lacking / "sitecustomize.py").write_text(
+        "import sys\nsys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in type(f).__module__]\n"
+    )
     (tmp_path / "mnt").mkdir()
     command = [sys.executable, "-P", "-m", "zipfs", "mount", weights, tmp_path / "mnt"]
     environment = os.environ | {"PYTHONPATH": str(lacking)}
