@@ -1,13 +1,14 @@
 """What an importer hands to the writer: the plain file that a file of another tool holds, read like a Source."""
 
 import os
+from abc import ABC, abstractmethod
 
 from zipfs.errors import ImportedFileError
 from zipfs.layout import Segment, detect_read
 from zipfs.source import Source
 
 
-class Imported:
+class Imported(ABC):
     """The plain file `name` of `size` bytes inside `source`, made as it is read.
 
     Takes the place of a Source (zipfs/source.py): threads may share it, `path` and `stat` are those of `source`, whose
@@ -38,9 +39,9 @@ class Imported:
         self.read_into(memoryview(buffer), offset)
         return bytes(buffer)
 
+    @abstractmethod
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fills `buffer` with the plain bytes from `offset`; ImportedFileError where the file is damaged."""
-        raise NotImplementedError
 
     def check_unchanged(self) -> None:
         self.source.check_unchanged()
