@@ -1,0 +1,17 @@
+"""The commands of the command line, a module each.
+
+A module has add(commands), which adds the command's parser with its function; this calls the library and returns the
+exit code. common.py holds what they share.
+"""
+
+import argparse
+
+from zipfs.commands import compress, decompress, estimate, info, mount, umount, verify
+
+IN_ORDER = (compress, decompress, mount, umount, verify, info, estimate)
+"""As `zipfs --help` lists them."""
+
+
+def add_all(commands: argparse._SubParsersAction) -> None:
+    for module in IN_ORDER:
+        module.add(commands)

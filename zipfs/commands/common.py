@@ -1,0 +1,88 @@
+"""What commands share: arguments, and how failures and results are told."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from zipfs.errors import ZipfsError
+from zipfs.names import show
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def add_command(
+    commands: argparse._SubParsersAction, name: str, function: Callable[..., int], summary: str, description: str
+) -> argparse.ArgumentParser:
+    """A command's parser; `function` gets its arguments by name and returns the exit code."""
+    parser = commands.add_parser(
+        name, help=summary, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def add_jobs(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--jobs", type=count, metavar="N", help=f"{what} (default: one per CPU)")
+
+
+def add_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--level", choices=["fast", "default", "max"], default="default", help="effort (default: default)"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", dest="as_json", action="store_true", help="as JSON")
+
+
+def size(text: str) -> int:
+    """Bytes of a SIZE such as 512M or 2G."""
+    match = re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M or 2G")
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)
+
+
+def progress(title: str, path: str) -> Any:
+    """A Progress over the bytes of the files at `path`."""
+    from zipfs.folder import total_size
+    from zipfs.progress import Progress
+
+    return Progress(title, lambda: total_size(path))
+
+
+def summarize(summary: Any) -> int:
+    """Tells a Summary of zipfs.folder."""
+    from zipfs.report import describe_summary
+
+    for note in summary.notes:
+        complain(note)
+    print(describe_summary(summary), file=sys.stderr)
+    return 0
+
+
+def report(failures: Iterable[Exception]) -> int:
+    """Tells each failure; the exit code."""
+    code = 0
+    for error in failures:
+        complain(describe(error))
+        code = 1
+    return code
+
+
+def describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and not isinstance(error, ZipfsError):
+        return f"{show(error.filename)}: {error.strerror}"
+    return str(error)
+
+
+def complain(message: str) -> None:
+    print(f"zipfs: {message}", file=sys.stderr)

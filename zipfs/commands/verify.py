@@ -1,0 +1,35 @@
+"""`zipfs verify`."""
+
+from zipfs.commands import common
+from zipfs.errors import DAMAGE_EXIT_CODE, FormatError
+
+_DESCRIPTION = """\
+Checks containers (folders: all in them): the checksum of every chunk, what it
+decodes to, and the SHA-256 of the plain file. Names the damaged file, chunks
+and plain byte range, and ends with exit code 4 when there is damage. Writes
+nothing.
+"""
+
+
+def add(commands) -> None:
+    parser = common.add_command(commands, "verify", _verify, "check containers", _DESCRIPTION)
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="a container or a folder of them")
+    parser.add_argument("--fast", action="store_true", help="the stored checksums alone, without decoding")
+    common.add_jobs(parser, "threads that decode")
+
+
+def _verify(paths: list[str], fast: bool, jobs: int | None) -> int:
+    from zipfs.pipeline import PipelinePool
+    from zipfs.verify import verify
+
+    code, num_files, num_damaged = 0, 0, 0
+    with PipelinePool(jobs) as pipelines:
+        for path in paths:
+            with common.progress("verify", path) as progress:
+                for _, failures in verify(path, pipelines, fast=fast, progress=progress):
+                    damaged = any(isinstance(error, FormatError) for error in failures)
+                    num_files += damaged or not failures
+                    num_damaged += damaged
+                    code = max(code, common.report(failures), DAMAGE_EXIT_CODE if damaged else 0)
+    print(f"{num_files} containers checked, {num_damaged} damaged")
+    return code
