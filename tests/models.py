@@ -10,7 +10,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from zipfs.layout import DTYPES
+from zipfs.layouts.segment import DTYPES
 
 FLOATS = {
     "BF16": ml_dtypes.bfloat16,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zipfs.layout import parse_safetensors
+from zipfs.layouts.safetensors import parse_safetensors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 bars, gguf_blocks, rows = (importlib.import_module(f"benchmarks.{name}") for name in ("bars", "gguf_blocks", "rows"))

@@ -8,7 +8,7 @@ from reference_common import Rejected
 
 from zipfs import _native, segments
 from zipfs.errors import FormatError
-from zipfs.layout import Segment
+from zipfs.layouts.segment import Segment
 from zipfs.segments import SegmentMap, StoredSegment
 
 A = Segment("a", "BF16", (2, 3), 100, 12)

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from zipfs import _native
-from zipfs.layout import Segment
+from zipfs.layouts.segment import Segment
 from zipfs.source import Source
 
 MIN_TENSOR = 64 << 10

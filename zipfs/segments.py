@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from zipfs import _native
 from zipfs.errors import FormatError
-from zipfs.layout import Segment
+from zipfs.layouts.segment import Segment
 
 MAX_TABLE = 64 << 20
 MAX_SECTION = MAX_TABLE + (1 << 20)

@@ -5,7 +5,7 @@ import stat
 
 from zipfs import names
 from zipfs.errors import FormatError, SourceChangedError, UsageError
-from zipfs.layout import Segment, detect
+from zipfs.layouts import Segment, detect
 from zipfs.names import show
 
 
@@ -34,8 +34,8 @@ class Source:
         return self.stat.st_size
 
     def segments(self) -> list[Segment]:
-        """The tensors of the file (zipfs/layout.py)."""
-        return detect(self.fd, self.size)
+        """The tensors of the file (zipfs/layouts)."""
+        return detect(self.pread, self.size)
 
     def is_container(self) -> bool:
         """Whether name and first bytes say so.

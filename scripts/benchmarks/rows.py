@@ -10,7 +10,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from zipfs.layout import DTYPES
+from zipfs.layouts.segment import DTYPES
 
 from . import corpus, gguf_blocks, table
 

@@ -4,7 +4,7 @@ import os
 from abc import ABC, abstractmethod
 
 from zipfs.errors import ImportedFileError
-from zipfs.layout import Segment, detect_read
+from zipfs.layouts import Segment, detect
 from zipfs.source import Source
 
 
@@ -31,7 +31,7 @@ class Imported(ABC):
         return self.source.stat
 
     def segments(self) -> list[Segment]:
-        return detect_read(self.pread, self.size)
+        return detect(self.pread, self.size)
 
     def pread(self, count: int, offset: int) -> bytes:
         """Up to `count` plain bytes from `offset`; fewer only at the end."""

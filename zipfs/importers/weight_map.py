@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 
-from zipfs.layout import MAX_BRACKETS
+from zipfs.layouts.safetensors import MAX_BRACKETS
 
 SUFFIX = ".index.json"
 MAX_SIZE = 32 << 20

@@ -15,7 +15,8 @@ from zipfs.errors import ImportedFileError
 from zipfs.importers.imported import Imported, damaged, read_exactly
 from zipfs.importers.znn_frame import HEADER_SIZE, Frame, read_frame
 from zipfs.importers.znn_planes import merge, read_plain
-from zipfs.layout import DTYPES, MAX_BRACKETS, MAX_HEADER, Segment, parse_safetensors
+from zipfs.layouts.safetensors import MAX_BRACKETS, MAX_HEADER, parse_safetensors
+from zipfs.layouts.segment import DTYPES, Segment
 from zipfs.source import Source
 
 MARKER = "znn_compressed_vectors"
