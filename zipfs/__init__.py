@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zipfs.compressor import compress
     from zipfs.decompressor import decompress
     from zipfs.errors import (
+        BlobNameError,
         CorruptError,
         FailuresError,
         FormatError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BlobNameError",
     "CorruptError",
     "FailuresError",
     "FormatError",

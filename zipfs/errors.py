@@ -6,6 +6,7 @@
     ├── SourceChangedError      a source file changed while it was read
     ├── FormatError             a container breaks a rule of docs/format.md: status, path
     │   └── CorruptError        ... in one of its chunks: chunk, start, end
+    ├── BlobNameError           a blob has other bytes than the digest in its name says: path
     ├── ImportedFileError       a file of another tool, which was to be imported, is damaged: path
     ├── FailuresError           some files of several failed: failures
     └── MountError              a mount cannot be made, or be undone
@@ -83,6 +84,19 @@ class CorruptError(FormatError):
         which = f"chunk {chunk}" if self.last_chunk == chunk else f"chunks {chunk} to {self.last_chunk}"
         what = f"copies of damaged chunks in {which}" if status == "BAD_TARGET" else f"damaged {which}"
         super().__init__(status, f"{what}, plain bytes [{start}, {end})", path)
+
+
+class BlobNameError(ZipfsError):
+    """A blob has other bytes than the digest in its name says, and no checksum of ours that fails.
+
+    path: the blob, or its container.
+    """
+
+    def __init__(self, algorithm: str, digest: str, path: str):
+        super().__init__(
+            f"{show(path)}: {algorithm} of its plain bytes is {digest}, not what its name says; download it again"
+        )
+        self.path = path
 
 
 class ImportedFileError(ZipfsError):
