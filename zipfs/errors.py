@@ -18,6 +18,7 @@ damage found by `zipfs verify` is 4 there.
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from zipfs import _native
 from zipfs.names import show
@@ -111,12 +112,16 @@ class ImportedFileError(ZipfsError):
 
 
 class FailuresError(ZipfsError):
-    """Some files failed; the others were done. failures: their exceptions, each of which names its file."""
+    """Some files failed; the others were done.
 
-    def __init__(self, failures: list[Exception]):
+    failures: their exceptions, each of which names its file; summary: what was done (zipfs/folder.py), where that is told.
+    """
+
+    def __init__(self, failures: list[Exception], summary: Any = None):
         first = f"; the first: {failures[0]}" if failures else ""
         super().__init__(f"{len(failures)} failed{first}")
         self.failures = failures
+        self.summary = summary
 
 
 @contextlib.contextmanager
