@@ -37,9 +37,11 @@ def files_of(folder):
 
 @pytest.fixture
 def on_disk(folder):
-    """The folder on a file system that has a page cache that can be dropped."""
-    (folder / "a").read_bytes()
-    warm([folder], evict=True)
+    """The folder on a file system that has a page cache that can be dropped, dropped."""
+    for path in files_of(folder):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if any(resident(folder / "a")):
         pytest.skip("the temporary folder is on a file system that lives in the page cache, such as tmpfs")
     return folder
