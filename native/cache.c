@@ -2,6 +2,8 @@
 #include "cache.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -29,7 +31,8 @@ struct node {
 
 struct zipfs_cache {
     pthread_mutex_t lock;
-    size_t budget, held_bytes;
+    struct zipfs_cache_options options;
+    size_t held_bytes;
     struct node **buckets;
     size_t bucket_mask;
     struct node list;    /* circular: list.next is the least recently used */
@@ -37,8 +40,8 @@ struct zipfs_cache {
     unsigned num_spares;
     struct zipfs_pool *pool;
     _Atomic unsigned refs;
-    _Atomic uint64_t last_file;
-    struct zipfs_counters counters;
+    struct zipfs_records records;
+    _Atomic uint64_t num_evictions;
 };
 
 /* ---- making and freeing ---- */
@@ -57,24 +60,26 @@ static unsigned default_jobs(void) {
     return num_cpus > 0 ? num_cpus : 1;
 }
 
-enum zipfs_status zipfs_cache_create(size_t budget, unsigned jobs, struct zipfs_cache **cache_ret) {
-    if (jobs > JOBS_MAX)
+enum zipfs_status zipfs_cache_create(const struct zipfs_cache_options *options, struct zipfs_cache **cache_ret) {
+    if (options->jobs > JOBS_MAX)
         return ZIPFS_BAD_ARGUMENT;
     struct zipfs_cache *cache = calloc(1, sizeof *cache);
     if (!cache)
         return ZIPFS_NO_MEMORY;
-    size_t num = num_buckets(budget);
+    size_t num = num_buckets(options->budget);
+    cache->options = *options;
+    cache->options.jobs = options->jobs ? options->jobs : default_jobs();
     cache->buckets = calloc(num, sizeof *cache->buckets);
-    if (!cache->buckets || zipfs_pool_create(jobs ? jobs : default_jobs(), &cache->pool) != ZIPFS_OK) {
+    if (!cache->buckets || zipfs_pool_create(cache->options.jobs, &cache->pool) != ZIPFS_OK) {
         free(cache->buckets);
         free(cache);
         return ZIPFS_NO_MEMORY;
     }
     cache->bucket_mask = num - 1;
-    cache->budget = budget;
     cache->list.prev = cache->list.next = &cache->list;
     atomic_init(&cache->refs, 1);
     pthread_mutex_init(&cache->lock, NULL);
+    zipfs_records_init(&cache->records);
     *cache_ret = cache;
     return ZIPFS_OK;
 }
@@ -105,32 +110,73 @@ void zipfs_cache_free(struct zipfs_cache *cache) {
         free_chain(cache->list.next);
     free_chain(cache->spares);
     zipfs_pool_free(cache->pool);
+    zipfs_records_clear(&cache->records);
     pthread_mutex_destroy(&cache->lock);
     free(cache->buckets);
     free(cache);
-}
-
-struct zipfs_counters *zipfs_cache_counters(struct zipfs_cache *cache) {
-    return &cache->counters;
 }
 
 struct zipfs_pool *zipfs_cache_pool(struct zipfs_cache *cache) {
     return cache->pool;
 }
 
-void zipfs_cache_stats(const struct zipfs_cache *cache, struct zipfs_stats *stats_ret) {
-    const struct zipfs_counters *c = &cache->counters;
-#define GET(name) .name = atomic_load_explicit(&c->name, memory_order_relaxed)
-    *stats_ret = (struct zipfs_stats){
-        GET(reads),         GET(bytes_read),        GET(bytes_passed), GET(chunks_decoded),
-        GET(bytes_decoded), GET(stored_bytes_read), GET(cache_hits),   GET(cache_waits),
-        GET(cache_misses),  GET(cache_evictions),   GET(cache_bytes),  GET(errors),
-    };
-#undef GET
+/* ---- what is counted ---- */
+
+struct held_stats {
+    ZIPFS_CACHE_COUNTERS(ZIPFS_COUNTER_FIELD)
+};
+
+static struct held_stats held_stats(struct zipfs_cache *cache) {
+    struct held_stats stats = {.cache_evictions = ZIPFS_COUNTED(cache->num_evictions)};
+    pthread_mutex_lock(&cache->lock);
+    stats.cache_bytes = cache->held_bytes;
+    pthread_mutex_unlock(&cache->lock);
+    return stats;
 }
 
-uint64_t zipfs_cache_new_file(struct zipfs_cache *cache) {
-    return atomic_fetch_add(&cache->last_file, 1) + 1;
+void zipfs_cache_stats(struct zipfs_cache *cache, struct zipfs_stats *stats_ret) {
+    struct zipfs_file_stats files;
+    zipfs_records_sum(&cache->records, &files);
+    struct held_stats held = held_stats(cache);
+#define FROM_FILES(name) .name = files.name,
+#define FROM_CACHE(name) .name = held.name,
+    *stats_ret = (struct zipfs_stats){ZIPFS_FILE_COUNTERS(FROM_FILES) ZIPFS_CACHE_COUNTERS(FROM_CACHE)};
+#undef FROM_FILES
+#undef FROM_CACHE
+}
+
+enum zipfs_status zipfs_cache_report(struct zipfs_cache *cache, char **text_ret) {
+    const struct zipfs_cache_options *options = &cache->options;
+    struct zipfs_stats stats;
+    zipfs_cache_stats(cache, &stats);
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        return ZIPFS_NO_MEMORY;
+    fprintf(out, "{\"settings\": {\"cache_size\": %zu, \"jobs\": %u, ", options->budget, options->jobs);
+    fprintf(out, "\"ahead_size\": %zu, \"drop_source_cache\": %s},\n", options->ahead_max,
+            options->drop_source ? "true" : "false");
+    fputs("\"total\": {", out);
+    const char *separator = "";
+#define PRINT(name) fprintf(out, "%s\"" #name "\": %" PRIu64, separator, stats.name), separator = ", ";
+    ZIPFS_FILE_COUNTERS(PRINT)
+    ZIPFS_CACHE_COUNTERS(PRINT)
+#undef PRINT
+    fputs("},\n\"files\": ", out);
+    zipfs_records_print(&cache->records, out);
+    fputs("}\n", out);
+    bool is_whole = !ferror(out);
+    if (fclose(out) != 0 || !is_whole) {
+        free(text);
+        return ZIPFS_NO_MEMORY;
+    }
+    *text_ret = text;
+    return ZIPFS_OK;
+}
+
+struct zipfs_record *zipfs_cache_open_record(struct zipfs_cache *cache, const char *name) {
+    return zipfs_records_open(&cache->records, name);
 }
 
 /* ---- table and list; the lock is held in all of these ---- */
@@ -178,13 +224,11 @@ static size_t cost(const struct node *node) {
 static void charge(struct zipfs_cache *cache, struct node *node) {
     node->charged = true;
     cache->held_bytes += cost(node);
-    ZIPFS_COUNT(cache->counters.cache_bytes, cost(node));
 }
 
 static void discharge(struct zipfs_cache *cache, struct node *node) {
     node->charged = false;
     cache->held_bytes -= cost(node);
-    ZIPFS_COUNT(cache->counters.cache_bytes, -(uint64_t)cost(node));
 }
 
 static void push(struct node **chain, struct node *node) {
@@ -217,13 +261,13 @@ static void evict(struct zipfs_cache *cache, struct node *node, struct node **ga
 
 /* Evicts until bytes more fit into the budget. Pinned chunks stay, so it may fail. */
 static bool make_room(struct zipfs_cache *cache, size_t bytes, struct node **garbage) {
-    if (bytes > cache->budget)
+    if (bytes > cache->options.budget)
         return false;
-    while (cache->held_bytes + bytes > cache->budget && cache->list.next != &cache->list) {
+    while (cache->held_bytes + bytes > cache->options.budget && cache->list.next != &cache->list) {
         evict(cache, cache->list.next, garbage);
-        ZIPFS_COUNT(cache->counters.cache_evictions, 1);
+        ZIPFS_COUNT(cache->num_evictions, 1);
     }
-    return cache->held_bytes + bytes <= cache->budget;
+    return cache->held_bytes + bytes <= cache->options.budget;
 }
 
 /* A spare of that capacity, or NULL. */
@@ -251,13 +295,13 @@ static struct node *new_node(size_t capacity) {
 }
 
 /* Waits for a node that is being loaded, pinned by the caller; lock held. Returns its outcome. */
-static int await(struct zipfs_cache *cache, struct node *node) {
+static int await(struct zipfs_cache *cache, struct zipfs_record *record, struct node *node) {
     if (node->state == LOADING) {
-        ZIPFS_COUNT(cache->counters.cache_waits, 1);
+        ZIPFS_COUNT(record->counters.cache_waits, 1);
         while (node->state == LOADING)
             pthread_cond_wait(&node->loaded, &cache->lock);
     } else {
-        ZIPFS_COUNT(cache->counters.cache_hits, 1);
+        ZIPFS_COUNT(record->counters.cache_hits, 1);
     }
     return node->state == READY ? 0 : node->error;
 }
@@ -280,13 +324,13 @@ static void unpin(struct zipfs_cache *cache, struct node *node, struct node **ga
 }
 
 /* Enters a node for a chunk that this thread is going to load: pinned, charged if there is room. Lock held. */
-static struct node *enter(struct zipfs_cache *cache, uint64_t file, uint64_t number, size_t size, size_t capacity,
-                          struct node **garbage) {
+static struct node *enter(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
+                          size_t capacity, struct node **garbage) {
     bool room = make_room(cache, capacity + ZIPFS_CHUNK_OVERHEAD, garbage);
     struct node *node = take_spare(cache, capacity);
     if (!node && !(node = new_node(capacity)))
         return NULL;
-    node->file = file;
+    node->file = record->file;
     node->number = number;
     node->chunk.size = size;
     node->state = LOADING;
@@ -295,7 +339,7 @@ static struct node *enter(struct zipfs_cache *cache, uint64_t file, uint64_t num
     if (room)
         charge(cache, node);
     insert(cache, node);
-    ZIPFS_COUNT(cache->counters.cache_misses, 1);
+    ZIPFS_COUNT(record->counters.cache_misses, 1);
     return node;
 }
 
@@ -319,17 +363,17 @@ static void settle(struct zipfs_cache *cache, struct node *node, int error) {
     pthread_cond_broadcast(&node->loaded);
 }
 
-int zipfs_cache_get(struct zipfs_cache *cache, uint64_t file, uint64_t number, size_t size, size_t capacity,
-                    zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret) {
+int zipfs_cache_get(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
+                    size_t capacity, zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret) {
     struct node *garbage = NULL;
     int error;
     capacity = (capacity + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
     pthread_mutex_lock(&cache->lock);
-    struct node *node = find(cache, file, number);
+    struct node *node = find(cache, record->file, number);
     if (node) {
         pin(node);
-        error = await(cache, node);
-    } else if ((node = enter(cache, file, number, size, capacity, &garbage))) {
+        error = await(cache, record, node);
+    } else if ((node = enter(cache, record, number, size, capacity, &garbage))) {
         pthread_mutex_unlock(&cache->lock);
         error = load_node(node, load, context);
         pthread_mutex_lock(&cache->lock);
@@ -358,11 +402,11 @@ void zipfs_cache_put(struct zipfs_cache *cache, const struct zipfs_chunk *chunk)
 /* ---- chunks that are decoded into the memory of a reader ---- */
 
 /* Enters a node without a buffer. NULL: there is no memory for it, and nobody will wait. Lock held. */
-static struct node *enter_claim(struct zipfs_cache *cache, uint64_t file, uint64_t number) {
+static struct node *enter_claim(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number) {
     struct node *node = new_node(0);
     if (!node)
         return NULL;
-    node->file = file;
+    node->file = record->file;
     node->number = number;
     node->state = LOADING;
     node->pins = 1;
@@ -371,24 +415,25 @@ static struct node *enter_claim(struct zipfs_cache *cache, uint64_t file, uint64
     return node;
 }
 
-enum zipfs_claim zipfs_cache_claim(struct zipfs_cache *cache, uint64_t file, uint64_t number, bool wait,
+enum zipfs_claim zipfs_cache_claim(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, bool wait,
                                    const struct zipfs_chunk **chunk_ret) {
     struct node *garbage = NULL, *node;
     enum zipfs_claim claim = ZIPFS_CLAIM_HELD;
     pthread_mutex_lock(&cache->lock);
-    while ((node = find(cache, file, number))) {
+    while ((node = find(cache, record->file, number))) {
         if (node->state == LOADING && !wait) {
             claim = ZIPFS_CLAIM_BUSY;
             break;
         }
         pin(node);
-        if (await(cache, node) == 0)
+        if (await(cache, record, node) == 0)
             break;
         unpin(cache, node, &garbage); /* it failed for another thread: try for ourselves */
     }
     if (!node) {
         claim = ZIPFS_CLAIM_MINE;
-        node = enter_claim(cache, file, number);
+        ZIPFS_COUNT(record->counters.chunks_direct, 1);
+        node = enter_claim(cache, record, number);
     }
     pthread_mutex_unlock(&cache->lock);
     free_chain(garbage);
@@ -412,14 +457,31 @@ void zipfs_cache_publish(struct zipfs_cache *cache, const struct zipfs_chunk *cl
     free_chain(garbage);
 }
 
-void zipfs_cache_drop_file(struct zipfs_cache *cache, uint64_t file) {
+void zipfs_cache_close_record(struct zipfs_cache *cache, struct zipfs_record *record) {
     struct node *garbage = NULL;
     pthread_mutex_lock(&cache->lock);
     for (struct node *node = cache->list.next, *next; node != &cache->list; node = next) {
         next = node->next;
-        if (node->file == file)
+        if (node->file == record->file)
             evict(cache, node, &garbage);
     }
     pthread_mutex_unlock(&cache->lock);
     free_chain(garbage);
+    zipfs_records_close(&cache->records, record);
+}
+
+void zipfs_cache_trim(struct zipfs_cache *cache) {
+    struct node *garbage = NULL;
+    pthread_mutex_lock(&cache->lock);
+    while (cache->list.next != &cache->list)
+        evict(cache, cache->list.next, &garbage);
+    while (cache->spares) {
+        struct node *spare = cache->spares;
+        cache->spares = spare->next;
+        push(&garbage, spare);
+    }
+    cache->num_spares = 0;
+    pthread_mutex_unlock(&cache->lock);
+    free_chain(garbage);
+    malloc_trim(0);
 }

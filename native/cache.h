@@ -3,18 +3,9 @@
 #ifndef ZIPFS_CACHE_H
 #define ZIPFS_CACHE_H
 
-#include <stdatomic.h>
-
 #include "pool.h"
+#include "records.h"
 #include "zipfs.h"
-
-/* struct zipfs_stats as atomics; relaxed: each counter is exact on its own. */
-struct zipfs_counters {
-    _Atomic uint64_t reads, bytes_read, bytes_passed, chunks_decoded, bytes_decoded, stored_bytes_read;
-    _Atomic uint64_t cache_hits, cache_waits, cache_misses, cache_evictions, cache_bytes, errors;
-};
-
-#define ZIPFS_COUNT(counter, n) atomic_fetch_add_explicit(&(counter), (n), memory_order_relaxed)
 
 /* What a held chunk costs besides its buffer: its node, its share of the hash table, malloc's rounding. */
 enum { ZIPFS_CHUNK_OVERHEAD = 512 };
@@ -30,18 +21,18 @@ struct zipfs_chunk {
 /* Decodes into dst; 0 or -errno. Called without any lock, by one thread per chunk at a time. */
 typedef int (*zipfs_load_fn)(void *context, uint8_t *dst);
 
-/* Takes a number for one more file; numbers are never used twice. */
-uint64_t zipfs_cache_new_file(struct zipfs_cache *cache);
+/* For a file that is opened; its size is to be filled in. NULL: no memory. */
+struct zipfs_record *zipfs_cache_open_record(struct zipfs_cache *cache, const char *name);
 /* Forgets the chunks of a file that nobody reads any more. */
-void zipfs_cache_drop_file(struct zipfs_cache *cache, uint64_t file);
+void zipfs_cache_close_record(struct zipfs_cache *cache, struct zipfs_record *record);
 
 /*
- * Pins chunk `number` of `file`, which has `size` plain bytes. If it is not held, one caller loads it and all others
+ * Pins chunk `number` of the file of `record`, which has `size` plain bytes. If it is not held, one caller loads it and all others
  * who ask meanwhile wait for that. A failure goes to all of them and is forgotten. capacity is the buffer to allocate
  * (size or more): equal capacities let evicted buffers be used again. Returns 0 or -errno.
  */
-int zipfs_cache_get(struct zipfs_cache *cache, uint64_t file, uint64_t number, size_t size, size_t capacity,
-                    zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret);
+int zipfs_cache_get(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
+                    size_t capacity, zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret);
 void zipfs_cache_put(struct zipfs_cache *cache, const struct zipfs_chunk *chunk);
 
 /*
@@ -50,13 +41,12 @@ void zipfs_cache_put(struct zipfs_cache *cache, const struct zipfs_chunk *chunk)
  * is at it, and `wait` is false. A thread may wait only when it has published all that it claimed.
  */
 enum zipfs_claim { ZIPFS_CLAIM_MINE, ZIPFS_CLAIM_HELD, ZIPFS_CLAIM_BUSY };
-enum zipfs_claim zipfs_cache_claim(struct zipfs_cache *cache, uint64_t file, uint64_t number, bool wait,
+enum zipfs_claim zipfs_cache_claim(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, bool wait,
                                    const struct zipfs_chunk **chunk_ret);
 /* Lends the decoded bytes to those who wait, until they have copied them, or tells them the error. Nothing is kept. */
 void zipfs_cache_publish(struct zipfs_cache *cache, const struct zipfs_chunk *claimed, const uint8_t *data, size_t size,
                          int error);
 
-struct zipfs_counters *zipfs_cache_counters(struct zipfs_cache *cache);
 struct zipfs_pool *zipfs_cache_pool(struct zipfs_cache *cache);
 /* The cache lives until its creator freed it and every file that holds a reference gave it back. */
 void zipfs_cache_ref(struct zipfs_cache *cache);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cache.h"
@@ -39,15 +40,14 @@ struct zipfs_file {
     _Atomic unsigned refs;
     _Atomic uint64_t num_reads;
     struct zipfs_cache *cache;
+    struct zipfs_record *record; /* in the cache */
     struct zipfs_counters *counters;
     struct zipfs_pool *pool;
-    uint64_t id; /* in the cache */
     uint64_t size;
     struct zipfs_reader *reader;       /* NULL: passed through */
     const struct zipfs_header *header; /* NULL: passed through */
     int fd;                            /* the reader's, or our own */
     struct damage damage;
-    char name[];
 };
 
 /* ---- opening and closing ---- */
@@ -71,21 +71,22 @@ static enum zipfs_status open_source(struct zipfs_file *file, int fd, bool plain
 
 enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, const char *name, bool plain,
                                   struct zipfs_file **file_ret) {
-    size_t name_size = strlen(name) + 1;
-    struct zipfs_file *file = calloc(1, sizeof *file + name_size);
+    struct zipfs_file *file = calloc(1, sizeof *file);
     if (!file)
         return ZIPFS_NO_MEMORY;
-    memcpy(file->name, name, name_size);
-    enum zipfs_status status = open_source(file, fd, plain);
+    file->record = zipfs_cache_open_record(cache, name);
+    enum zipfs_status status = file->record ? open_source(file, fd, plain) : ZIPFS_NO_MEMORY;
     if (status != ZIPFS_OK) {
+        if (file->record)
+            zipfs_cache_close_record(cache, file->record);
         free(file);
         return status;
     }
+    file->record->size = file->size;
     zipfs_cache_ref(cache);
     file->cache = cache;
-    file->counters = zipfs_cache_counters(cache);
+    file->counters = &file->record->counters;
     file->pool = zipfs_cache_pool(cache);
-    file->id = zipfs_cache_new_file(cache);
     atomic_init(&file->refs, 1);
     pthread_mutex_init(&file->damage.lock, NULL);
     *file_ret = file;
@@ -100,11 +101,11 @@ void zipfs_file_unref(struct zipfs_file *file) {
     if (atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
         return;
     if (file->damage.num_repeats > 0)
-        zipfs_logf("%s: %" PRIu64 " more reads of damaged chunks failed", file->name, file->damage.num_repeats);
+        zipfs_logf("%s: %" PRIu64 " more reads of damaged chunks failed", file->record->name, file->damage.num_repeats);
+    zipfs_reading_begin();
+    zipfs_cache_close_record(file->cache, file->record);
+    zipfs_reading_end();
     if (file->reader) {
-        zipfs_reading_begin();
-        zipfs_cache_drop_file(file->cache, file->id);
-        zipfs_reading_end();
         zipfs_reader_free(file->reader);
     } else {
         close(file->fd);
@@ -121,6 +122,10 @@ uint64_t zipfs_file_size(const struct zipfs_file *file) {
 
 uint64_t zipfs_file_num_reads(const struct zipfs_file *file) {
     return atomic_load_explicit(&file->num_reads, memory_order_relaxed);
+}
+
+void zipfs_file_stats(const struct zipfs_file *file, struct zipfs_file_stats *stats_ret) {
+    zipfs_counters_get(file->counters, stats_ret);
 }
 
 const struct zipfs_header *zipfs_file_header(const struct zipfs_file *file) {
@@ -165,7 +170,7 @@ static int fail_copies(struct zipfs_file *file, uint64_t number, uint64_t culpri
     uint64_t start = number << file->header->chunk_log2;
     const char *reason = status == ZIPFS_IO ? strerrordesc_np(io_error) : zipfs_status_name(status);
     if (told != TOLD)
-        zipfs_logf("%s: chunk %" PRIu64 ", plain bytes %" PRIu64 " to %" PRIu64 ": %s%s%s", file->name, number, start,
+        zipfs_logf("%s: chunk %" PRIu64 ", plain bytes %" PRIu64 " to %" PRIu64 ": %s%s%s", file->record->name, number, start,
                    start + zipfs_chunk_size(file->header, number), reason ? reason : "I/O error", where,
                    told == TELL_LAST ? " (further damaged chunks of this file are not told)" : "");
     return status == ZIPFS_NO_MEMORY ? -ENOMEM : -EIO;
@@ -227,6 +232,12 @@ static void count_decoded(struct zipfs_file *file, size_t plain_size, size_t sto
     ZIPFS_COUNT(file->counters->stored_bytes_read, stored_size);
 }
 
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 /* Stored chunks are their plain bytes: src is dst. */
 static void check_stored(struct zipfs_file *file, struct batch *batch) {
     const uint8_t *src = batch->dst;
@@ -276,6 +287,7 @@ static void decode_runs(struct zipfs_file *file, struct batch *batch, const uint
     struct zipfs_seat *seat = NULL;
     enum zipfs_status no_seat = zipfs_pool_take_seat(file->pool, file->header->chunk_log2, &seat);
     uint8_t *dst = batch->dst;
+    uint64_t start_ns = now_ns();
     for (unsigned i = 0; i < batch->num_chunks; i++) {
         uint64_t number = batch->first + i;
         const struct zipfs_entry *entry = &batch->entries[i];
@@ -288,6 +300,7 @@ static void decode_runs(struct zipfs_file *file, struct batch *batch, const uint
         src += entry->stored_size;
         dst += plain_size;
     }
+    ZIPFS_COUNT(file->counters->decode_ns, now_ns() - start_ns);
     if (seat)
         zipfs_pool_give_seat(file->pool, seat);
     if (file->header->has_copies)
@@ -382,10 +395,10 @@ static int read_whole(struct zipfs_file *file, uint64_t first, uint64_t end, uin
     struct batch batch = {.num_chunks = 0};
     for (uint64_t number = first; number < end && !batch.error; number++) {
         const struct zipfs_chunk *chunk;
-        enum zipfs_claim claim = zipfs_cache_claim(file->cache, file->id, number, false, &chunk);
+        enum zipfs_claim claim = zipfs_cache_claim(file->cache, file->record, number, false, &chunk);
         if (claim == ZIPFS_CLAIM_BUSY) { /* others may wait for ours */
             flush_batch(file, &batch);
-            claim = zipfs_cache_claim(file->cache, file->id, number, true, &chunk);
+            claim = zipfs_cache_claim(file->cache, file->record, number, true, &chunk);
         }
         size_t size = zipfs_chunk_size(file->header, number);
         if (claim == ZIPFS_CLAIM_HELD) {
@@ -422,7 +435,7 @@ static int read_part(struct zipfs_file *file, uint64_t number, size_t start, siz
     size_t capacity = header->num_chunks > 1 ? (size_t)1 << header->chunk_log2 : chunk_size;
     struct load load = {file, number};
     const struct zipfs_chunk *chunk;
-    int error = zipfs_cache_get(file->cache, file->id, number, chunk_size, capacity, load_chunk, &load, &chunk);
+    int error = zipfs_cache_get(file->cache, file->record, number, chunk_size, capacity, load_chunk, &load, &chunk);
     if (error)
         return error;
     deliver(file, slices, dst, chunk, start, size);

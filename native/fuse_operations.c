@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fuse_stats.h"
+
 enum {
     MAX_BACKGROUND = 64,
     UNKNOWN_INO = 0xffffffff, /* as libfuse's own */
@@ -20,7 +22,6 @@ enum {
 
 static const double VALID_S = 1;          /* what the kernel may believe of names, folders and files passed through */
 static const double LONG_VALID_S = 86400; /* and of a container, whose next version is another node */
-static const char STATS_NAME[] = "user.zipfs.stats";
 
 static struct zipfs_served *served_by(fuse_req_t request) {
     return fuse_req_userdata(request);
@@ -79,6 +80,10 @@ static int join_path(const char *folder, const char *name, char dst[PATH_MAX]) {
 
 static void op_lookup(fuse_req_t request, fuse_ino_t parent, const char *name) {
     struct zipfs_served *served = served_by(request);
+    if (zipfs_is_stats(parent, name)) {
+        zipfs_stats_lookup(request);
+        return;
+    }
     struct zipfs_node *folder = zipfs_nodes_pin(served->nodes, parent, NULL);
     struct zipfs_version version;
     char path[PATH_MAX];
@@ -121,6 +126,10 @@ static void refresh(struct zipfs_served *served, struct zipfs_node *node, fuse_i
 
 static void op_getattr(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *info) {
     (void)info;
+    if (number == ZIPFS_STATS_NODE) {
+        zipfs_stats_getattr(request);
+        return;
+    }
     struct zipfs_served *served = served_by(request);
     struct zipfs_version version;
     struct zipfs_node *node = zipfs_nodes_pin(served->nodes, number, &version);
@@ -157,6 +166,10 @@ static void op_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info
         fuse_reply_err(request, EROFS);
         return;
     }
+    if (number == ZIPFS_STATS_NODE) {
+        zipfs_stats_open(request, info);
+        return;
+    }
     struct zipfs_version version;
     struct zipfs_node *node = zipfs_nodes_pin(served->nodes, number, &version);
     struct zipfs_file *file = NULL;
@@ -175,14 +188,20 @@ static void op_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info
 }
 
 static void op_release(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *info) {
-    (void)number;
+    if (number == ZIPFS_STATS_NODE) {
+        zipfs_stats_release(request, info);
+        return;
+    }
     served_by(request)->api->file_unref((struct zipfs_file *)(uintptr_t)info->fh);
     fuse_reply_err(request, 0);
 }
 
 static void op_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t offset, struct fuse_file_info *info) {
-    (void)number;
     struct zipfs_served *served = served_by(request);
+    if (number == ZIPFS_STATS_NODE) {
+        zipfs_stats_read(request, size, offset, info);
+        return;
+    }
     void *buffer = zipfs_replies_take(served->replies);
     if (!buffer) {
         fuse_reply_err(request, ENOMEM);
@@ -389,22 +408,8 @@ static bool is_of_users(const char *attribute) {
 }
 
 static void op_getxattr(fuse_req_t request, fuse_ino_t number, const char *name, size_t size) {
-    (void)number;
-    struct zipfs_served *served = served_by(request);
-    char *text = NULL;
-    int error = is_of_users(name) ? ENODATA : EOPNOTSUPP;
-    if (strcmp(name, STATS_NAME) == 0)
-        error = served->tree.stats(served->tree.context, &text);
-    size_t text_size = text ? strlen(text) : 0;
-    if (!error && size > 0 && size < text_size)
-        error = ERANGE;
-    if (error)
-        fuse_reply_err(request, error);
-    else if (size == 0)
-        fuse_reply_xattr(request, text_size);
-    else
-        fuse_reply_buf(request, text, text_size);
-    free(text);
+    (void)number, (void)size;
+    fuse_reply_err(request, is_of_users(name) ? ENODATA : EOPNOTSUPP);
 }
 
 static void op_listxattr(fuse_req_t request, fuse_ino_t number, size_t size) {

@@ -28,7 +28,7 @@ struct zipfs_session_tree {
     /* The bytes of that very version, with a reference for the caller; ESTALE when path is of another one by now. */
     int (*open)(void *context, const char *path, const struct zipfs_version *version, struct zipfs_file **file_ret);
     int (*statfs)(void *context, struct statvfs *statvfs_ret);
-    /* The attribute user.zipfs.stats, NUL-terminated, to be free()d. */
+    /* What the file of fuse_stats.h holds, NUL-terminated, to be free()d. */
     int (*stats)(void *context, char **text_ret);
 };
 

@@ -1,5 +1,6 @@
 /* Python: Cache, File and release. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "module.h"
@@ -14,12 +15,17 @@ typedef struct {
 static PyTypeObject *cache_type;
 
 static int cache_init(CacheObject *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"budget", "jobs", NULL};
-    uint64_t budget;
-    unsigned jobs = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|I:Cache", names, zipfs_as_u64, &budget, &jobs))
+    static char *names[] = {"budget", "jobs", "ahead_size", "drop_source", NULL};
+    struct zipfs_cache_options options = {.jobs = 0};
+    uint64_t budget, ahead_size = 0;
+    int drop_source = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|I$O&p:Cache", names, zipfs_as_u64, &budget, &options.jobs,
+                                     zipfs_as_u64, &ahead_size, &drop_source))
         return -1;
-    enum zipfs_status status = self->cache ? ZIPFS_BAD_ARGUMENT : zipfs_cache_create(budget, jobs, &self->cache);
+    options.budget = budget;
+    options.ahead_max = ahead_size;
+    options.drop_source = drop_source;
+    enum zipfs_status status = self->cache ? ZIPFS_BAD_ARGUMENT : zipfs_cache_create(&options, &self->cache);
     if (status != ZIPFS_OK)
         zipfs_raise(status, "Cache");
     return status == ZIPFS_OK ? 0 : -1;
@@ -30,21 +36,62 @@ static void cache_dealloc(CacheObject *self) {
     zipfs_free_object((PyObject *)self);
 }
 
+/* Whether there is a cache; ValueError when there is none. */
+static bool has_cache(CacheObject *self) {
+    if (!self->cache)
+        zipfs_raise(ZIPFS_BAD_ARGUMENT, "Cache");
+    return self->cache;
+}
+
+static bool set_count(PyObject *dict, const char *name, uint64_t count) {
+    PyObject *value = PyLong_FromUnsignedLongLong(count);
+    bool is_set = value && PyDict_SetItemString(dict, name, value) == 0;
+    Py_XDECREF(value);
+    return is_set;
+}
+
+#define SET(name) is_set = is_set && set_count(dict, #name, stats.name);
+
 static PyObject *cache_stats(CacheObject *self, PyObject *unused) {
     (void)unused;
-    if (!self->cache)
-        return zipfs_raise(ZIPFS_BAD_ARGUMENT, "Cache");
     struct zipfs_stats stats;
+    if (!has_cache(self))
+        return NULL;
     zipfs_cache_stats(self->cache, &stats);
-#define U64(name) #name, (unsigned long long)stats.name
-    return Py_BuildValue("{sK sK sK sK sK sK sK sK sK sK sK sK}", U64(reads), U64(bytes_read), U64(bytes_passed),
-                         U64(chunks_decoded), U64(bytes_decoded), U64(stored_bytes_read), U64(cache_hits),
-                         U64(cache_waits), U64(cache_misses), U64(cache_evictions), U64(cache_bytes), U64(errors));
-#undef U64
+    PyObject *dict = PyDict_New();
+    bool is_set = dict;
+    ZIPFS_FILE_COUNTERS(SET)
+    ZIPFS_CACHE_COUNTERS(SET)
+    if (!is_set)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+static PyObject *cache_report(CacheObject *self, PyObject *unused) {
+    (void)unused;
+    char *text;
+    if (!has_cache(self))
+        return NULL;
+    enum zipfs_status status = zipfs_cache_report(self->cache, &text);
+    if (status != ZIPFS_OK)
+        return zipfs_raise(status, "Cache");
+    PyObject *bytes = PyBytes_FromString(text);
+    free(text);
+    return bytes;
+}
+
+static PyObject *cache_trim(CacheObject *self, PyObject *unused) {
+    (void)unused;
+    if (!has_cache(self))
+        return NULL;
+    WITHOUT_GIL(zipfs_cache_trim(self->cache));
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef cache_methods[] = {
     {"stats", (PyCFunction)cache_stats, METH_NOARGS, "Counters by name."},
+    {"report", (PyCFunction)cache_report, METH_NOARGS, "Settings, counters and files as JSON."},
+    {"trim", (PyCFunction)cache_trim, METH_NOARGS, "Gives back memory that is held for later."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -154,6 +201,22 @@ static PyObject *file_handle(FileObject *self, PyObject *unused) {
     return file ? PyLong_FromVoidPtr(file) : NULL;
 }
 
+static PyObject *file_stats(FileObject *self, PyObject *unused) {
+    (void)unused;
+    struct zipfs_file *file = file_begin(self);
+    if (!file)
+        return NULL;
+    struct zipfs_file_stats stats;
+    zipfs_file_stats(file, &stats);
+    zipfs_file_unref(file);
+    PyObject *dict = PyDict_New();
+    bool is_set = dict;
+    ZIPFS_FILE_COUNTERS(SET)
+    if (!is_set)
+        Py_CLEAR(dict);
+    return dict;
+}
+
 static PyObject *file_get_num_reads(FileObject *self, void *unused) {
     (void)unused;
     return PyLong_FromUnsignedLongLong(self->file ? zipfs_file_num_reads(self->file) : 0);
@@ -179,6 +242,7 @@ static PyMethodDef file_methods[] = {
     {"pread", (PyCFunction)file_pread, METH_VARARGS, "Up to size plain bytes at offset."},
     {"pread_into", (PyCFunction)file_pread_into, METH_VARARGS, "Fills dst from offset; returns the count."},
     {"handle", (PyCFunction)file_handle, METH_NOARGS, "Address for fuse_file_info.fh, with a reference."},
+    {"stats", (PyCFunction)file_stats, METH_NOARGS, "Counters by name."},
     {"close", (PyCFunction)file_close, METH_NOARGS, "Gives the File's reference back; a second time does nothing."},
     {"__enter__", zipfs_return_self, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)file_close, METH_VARARGS, NULL},

@@ -227,27 +227,68 @@ ZIPFS_API enum zipfs_status zipfs_reader_check(struct zipfs_reader *reader, stru
 
 /* ---- cache and files: the read path ------------------------------------------------------------------------------ */
 
-/* Counters since the cache was made; each is exact on its own, a set of them is no snapshot. Bytes are plain bytes
- * unless they say stored. */
+/* Counters of a file, or of all files, since they were first opened. Each is exact on its own, a set of them is no
+ * snapshot. Bytes are plain bytes unless they are called stored. */
+#define ZIPFS_FILE_COUNTERS(X) \
+    X(reads)                /* requests */ \
+    X(bytes_read)           /* what they got */ \
+    X(bytes_passed)         /* of these, from files that are no containers */ \
+    X(errors)               /* requests answered with an error */ \
+    X(chunks_decoded) \
+    X(bytes_decoded) \
+    X(stored_bytes_read) \
+    X(decode_ns)            /* of all threads together */ \
+    X(cache_hits)           /* chunks that were held when a reader wanted them, */ \
+    X(cache_waits)          /* that somebody else was decoding, */ \
+    X(cache_misses)         /* or that the reader decoded: into the cache, */ \
+    X(chunks_direct)        /* or into its own memory */ \
+    X(ahead_chunks)         /* chunks decoded before anybody asked, and their bytes: */ \
+    X(ahead_bytes) \
+    X(ahead_used_bytes)     /* those of chunks that were read afterwards, */ \
+    X(ahead_wasted_bytes)   /* and of those that were let go before */ \
+    X(source_ahead_bytes)   /* stored bytes that the system was asked for before they were needed */ \
+    X(source_dropped_bytes) /* stored bytes that were dropped from the system's cache */
+
+/* What is there of all files together, now but for the evictions. */
+#define ZIPFS_CACHE_COUNTERS(X) \
+    X(cache_evictions) \
+    X(cache_bytes)         /* chunks held or being decoded for the cache; these count in the budget: */ \
+    X(ahead_held_bytes)    /* of these, decoded ahead and not asked for yet */ \
+    X(source_buffer_bytes) /* buffers for stored bytes, used and kept for use */ \
+    X(overdraft_bytes)     /* chunks that readers need though the budget has no room for them */
+
+#define ZIPFS_COUNTER_FIELD(name) uint64_t name;
+struct zipfs_file_stats {
+    ZIPFS_FILE_COUNTERS(ZIPFS_COUNTER_FIELD)
+};
 struct zipfs_stats {
-    uint64_t reads, bytes_read;           /* requests served, and their bytes, pass-through included */
-    uint64_t bytes_passed;                /* of these from files that are no containers */
-    uint64_t chunks_decoded, bytes_decoded, stored_bytes_read;
-    uint64_t cache_hits, cache_waits, cache_misses, cache_evictions, cache_bytes;
-    uint64_t errors;                      /* requests answered with an error */
+    ZIPFS_FILE_COUNTERS(ZIPFS_COUNTER_FIELD)
+    ZIPFS_CACHE_COUNTERS(ZIPFS_COUNTER_FIELD)
 };
 
 /*
  * Decoded chunks, least recently used first out, and the limit on concurrent decodes. `budget` counts what is held for
- * hits (chunk buffers plus a fixed overhead each); a chunk larger than the budget is served and not kept. `jobs` (at
- * most 1024) is the most chunks that are decoded at one time, 0: one per CPU.
- * One cache serves all files of a mount.
+ * hits (chunk buffers plus a fixed overhead each), what is decoded ahead, and the buffers for stored bytes; a chunk that
+ * has no room in it is served and not kept. `jobs` (at most 1024) is the most chunks that are decoded at one time, 0:
+ * one per CPU. One cache serves all files of a mount.
  */
+struct zipfs_cache_options {
+    size_t budget;
+    unsigned jobs;
+    size_t ahead_max; /* bytes decoded ahead of sequential readers, of all files together; 0: none */
+    bool drop_source; /* drop the source from the system's cache behind sequential readers */
+};
 struct zipfs_cache;
-ZIPFS_API enum zipfs_status zipfs_cache_create(size_t budget, unsigned jobs, struct zipfs_cache **cache_ret);
+ZIPFS_API enum zipfs_status zipfs_cache_create(const struct zipfs_cache_options *options,
+                                               struct zipfs_cache **cache_ret);
 /* Open files keep the cache until they are closed. NULL is allowed. */
 ZIPFS_API void zipfs_cache_free(struct zipfs_cache *cache);
-ZIPFS_API void zipfs_cache_stats(const struct zipfs_cache *cache, struct zipfs_stats *stats_ret);
+ZIPFS_API void zipfs_cache_stats(struct zipfs_cache *cache, struct zipfs_stats *stats_ret);
+/* The options, the counters, and those of each file that is open or was lately, up to a limit, as one JSON object,
+ * NUL-terminated, to be free()d. Bytes of names that are no UTF-8 become lone surrogates, as in Python. */
+ZIPFS_API enum zipfs_status zipfs_cache_report(struct zipfs_cache *cache, char **text_ret);
+/* Gives back all memory that is held for later. For those who see that nobody reads. */
+ZIPFS_API void zipfs_cache_trim(struct zipfs_cache *cache);
 
 /* Where read errors are told, once per damaged chunk of an open file. */
 
@@ -265,7 +306,10 @@ ZIPFS_API enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, c
 ZIPFS_API void zipfs_file_ref(struct zipfs_file *file);
 ZIPFS_API void zipfs_file_unref(struct zipfs_file *file); /* the last one closes fd and drops its cached chunks */
 ZIPFS_API uint64_t zipfs_file_size(const struct zipfs_file *file); /* plain size */
-ZIPFS_API uint64_t zipfs_file_num_reads(const struct zipfs_file *file); /* calls of zipfs_file_pread() so far */
+/* Reads begun so far, of this version alone. */
+ZIPFS_API uint64_t zipfs_file_num_reads(const struct zipfs_file *file);
+/* Counters of all versions that were open under this name one after the other, as long as the cache remembers. */
+ZIPFS_API void zipfs_file_stats(const struct zipfs_file *file, struct zipfs_file_stats *stats_ret);
 ZIPFS_API const struct zipfs_header *zipfs_file_header(const struct zipfs_file *file); /* NULL for a plain one */
 /*
  * Reads up to size plain bytes at offset; fewer only at the end of the file. Returns the count, or -errno (-EIO for

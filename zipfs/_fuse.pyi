@@ -27,7 +27,7 @@ class Operations(Protocol):
         """What zipfs._native.File.handle() gives; ESTALE when the path holds another version."""
     def statfs(self) -> statvfs_result: ...
     def stats(self) -> bytes:
-        """The value of the extended attribute user.zipfs.stats."""
+        """What the file zipfs.names.STATS in the mount's root holds when it is opened now."""
 
 class Session:
     """A mount served by threads of its own, which have all signals blocked but SIGUSR1."""

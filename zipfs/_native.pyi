@@ -70,9 +70,19 @@ class Reader:
 class Cache:
     """Decoded chunks, LRU by bytes, for Files."""
 
-    def __init__(self, budget: int, jobs: int = 0) -> None: ...
+    def __init__(
+        self, budget: int, jobs: int = 0, *, ahead_size: int = 0, drop_source: bool = False
+    ) -> None:
+        """As struct zipfs_cache_options: budget and ahead_size in bytes."""
     def stats(self) -> dict[str, int]:
         """The counters of struct zipfs_stats by name."""
+    def report(self) -> bytes:
+        """One JSON object: settings, total (as stats()), and files: a list, open ones first, then those closed lately,
+        of name (json.loads() and os.fsencode() give back its bytes), size, is_open and the counters of
+        struct zipfs_file_stats.
+        """
+    def trim(self) -> None:
+        """Gives back all memory that is held for later: cached chunks, spare buffers."""
 
 class File:
     """A container (decoded) or another file (passed through), read through a Cache.
@@ -88,6 +98,8 @@ class File:
     """Reads so far, also those through handles."""
     def pread(self, size: int, offset: int) -> bytes: ...
     def pread_into(self, dst: Buffer, offset: int) -> int: ...
+    def stats(self) -> dict[str, int]:
+        """The counters of struct zipfs_file_stats by name; they go on from those of the last File of that name."""
     def handle(self) -> int:
         """Address for fuse_file_info.fh, with one reference that release() returns."""
     def close(self) -> None: ...

@@ -26,14 +26,16 @@ PR_SET_PDEATHSIG = 1
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a daemon must know. Paths are absolute; `options` are those of mount(8); driver None is the best there is;
-    log_fd -1 is syslog.
+    """What a daemon must know. Paths are absolute; sizes are in bytes, ahead_size of the cache's; `options` are those
+    of mount(8); driver None is the best there is; log_fd -1 is syslog.
     """
 
     source: str
     mountpoint: str
     cache_size: int
     jobs: int
+    ahead_size: int
+    drop_source_cache: bool
     options: dict[str, Any]
     driver: str | None
     foreground: bool
@@ -83,7 +85,12 @@ def serve(settings: Settings, on_ready) -> None:
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     _native.tune_malloc()
-    cache = _native.Cache(settings.cache_size, settings.jobs)
+    cache = _native.Cache(
+        settings.cache_size,
+        settings.jobs,
+        ahead_size=settings.ahead_size,
+        drop_source=settings.drop_source_cache,
+    )
     tree, mountpoint = Tree(source_fd, cache, source), os.fsencode(settings.mountpoint)
     if settings.driver == "native" or (settings.driver is None and is_native_best()):
         native.serve(tree, cache, mountpoint, settings.options, on_ready)

@@ -11,6 +11,8 @@ import zlib
 
 SUFFIX = ".zipfs"
 MAGIC = b"\x89ZIPFS\r\n"
+STATS = ".zipfs-stats"
+"""A file in the root of every mount, in no listing: the daemon's counters as JSON (_native.Cache.report)."""
 HEADER_SIZE = 256
 """Bytes of a container's header, docs/format.md section 2."""
 MAX_NAME = 255 - len(SUFFIX)

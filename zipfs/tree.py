@@ -23,6 +23,8 @@ from cachetools import LRUCache, TTLCache
 from zipfs import _native, names
 
 SUFFIX = os.fsencode(names.SUFFIX)
+STATS = os.fsencode(names.STATS)
+"""In the root it is the driver's, which hides a file of the source of that name."""
 MAX_IDLE_FILES = 64
 IDLE_FILE_TTL_S = 10
 """Closed files stay open in here for a moment: loaders open a file, read its header and open it again."""
@@ -138,7 +140,10 @@ class Tree:
                 shown[name] = node
             else:
                 containers[name.removesuffix(SUFFIX)] = node
-        return list((containers | shown).items())
+        entries = containers | shown
+        if path == b".":
+            entries.pop(STATS, None)
+        return list(entries.items())
 
     def readlink(self, path: bytes) -> bytes:
         """OSError: ESTALE when path is no symlink by now."""

@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from zipfs import names
+
 from . import corpus, machine, mount_listing, mount_random, readers, servers, table
 
 NAME = "mount"
@@ -103,7 +105,7 @@ def start_servers(
 
 
 def counters(served: servers.Served) -> dict[str, int]:
-    return json.loads(os.getxattr(served.mountpoint, "user.zipfs.stats"))
+    return json.loads((Path(served.mountpoint) / names.STATS).read_bytes())["total"]
 
 
 def decoded_share(before: dict[str, int], after: dict[str, int]) -> float:

@@ -7,11 +7,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import zipfs
 from zipfs import mountpoint as points
+from zipfs import names
 from zipfs.drivers import fusepy, native
 from zipfs.errors import MountError
 from zipfs.mount import Daemon, start, stop
@@ -50,8 +52,11 @@ class Mounted:
     def pid(self) -> int:
         return self.daemon.process.pid
 
+    def report(self) -> dict[str, Any]:
+        return json.loads((self.path / names.STATS).read_bytes())
+
     def stats(self) -> dict[str, int]:
-        return json.loads(os.getxattr(self.path, "user.zipfs.stats"))
+        return self.report()["total"]
 
     def log_lines(self, *words: str) -> list[str]:
         """Lines of the daemon's log that hold every word."""

@@ -66,7 +66,7 @@ static void read_entries(struct zipfs_reader *reader) {
 static void read_file(int fd) {
     struct zipfs_cache *cache;
     struct zipfs_file *file;
-    CHECK_EQUAL(zipfs_cache_create(100000, 1, &cache), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_cache_create(&(struct zipfs_cache_options){.budget = 100000, .jobs = 1}, &cache), ZIPFS_OK);
     if (zipfs_file_open(cache, fd, "fuzz", false, &file) == ZIPFS_OK) {
         static uint8_t dst[150000];
         uint64_t size = zipfs_file_size(file);

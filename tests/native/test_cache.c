@@ -7,7 +7,7 @@
 #include "cache.h"
 #include "check.h"
 
-enum { SIZE = 65536, COST = SIZE + ZIPFS_CHUNK_OVERHEAD, NUM_THREADS = 10 };
+enum { SIZE = 65536, COST = SIZE + ZIPFS_CHUNK_OVERHEAD, NUM_THREADS = 10, NUM_FILES = 20 };
 
 /* A loader that fills with a byte, counts its calls, and can be told to be slow or to fail. */
 struct loader {
@@ -30,17 +30,35 @@ static struct zipfs_stats stats_of(struct zipfs_cache *cache) {
     return stats;
 }
 
+/* The files of a test's cache, by small numbers; NULL: closed. */
+static struct zipfs_record *files[NUM_FILES + 1];
+
 static struct zipfs_cache *new_cache(size_t budget) {
     struct zipfs_cache *cache;
-    CHECK_EQUAL(zipfs_cache_create(budget, 2, &cache), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_cache_create(&(struct zipfs_cache_options){.budget = budget, .jobs = 2}, &cache), ZIPFS_OK);
+    for (int i = 1; i <= NUM_FILES; i++)
+        CHECK((files[i] = zipfs_cache_open_record(cache, "file")));
     return cache;
 }
 
+static void close_file(struct zipfs_cache *cache, int file) {
+    zipfs_cache_close_record(cache, files[file]);
+    files[file] = NULL;
+}
+
+static void free_cache(struct zipfs_cache *cache) {
+    for (int i = 1; i <= NUM_FILES; i++)
+        if (files[i])
+            close_file(cache, i);
+    CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
+    zipfs_cache_free(cache);
+}
+
 /* Gets a chunk, checks its bytes, puts it back; tells whether it was loaded for that. */
-static bool touch(struct zipfs_cache *cache, uint64_t file, uint64_t number) {
+static bool touch(struct zipfs_cache *cache, int file, uint64_t number) {
     struct loader loader = {.value = (int)(number % 251)};
     const struct zipfs_chunk *chunk;
-    CHECK_EQUAL(zipfs_cache_get(cache, file, number, SIZE, SIZE, load, &loader, &chunk), 0);
+    CHECK_EQUAL(zipfs_cache_get(cache, files[file], number, SIZE, SIZE, load, &loader, &chunk), 0);
     CHECK_EQUAL(chunk->size, SIZE);
     CHECK(chunk->data[0] == number % 251 && chunk->data[SIZE - 1] == number % 251);
     zipfs_cache_put(cache, chunk);
@@ -60,7 +78,7 @@ static void *one_of_crowd(void *context) {
     struct crowd *crowd = context;
     pthread_barrier_wait(&crowd->barrier);
     const struct zipfs_chunk *chunk;
-    int error = zipfs_cache_get(crowd->cache, 1, 5, SIZE, SIZE, load, crowd->loader, &chunk);
+    int error = zipfs_cache_get(crowd->cache, files[1], 5, SIZE, SIZE, load, crowd->loader, &chunk);
     CHECK_EQUAL(error, crowd->outcome);
     if (!error) {
         CHECK_EQUAL(chunk->data[SIZE / 2], crowd->loader->value);
@@ -90,9 +108,9 @@ static void test_single_flight(size_t budget) {
     CHECK_EQUAL(stats.cache_hits + stats.cache_waits, NUM_THREADS - 1);
     CHECK_EQUAL(stats.cache_bytes, budget >= COST ? COST : 0);
     CHECK_EQUAL(touch(cache, 1, 7), 1);
-    zipfs_cache_drop_file(cache, 1);
+    close_file(cache, 1);
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
-    zipfs_cache_free(cache);
+    free_cache(cache);
 }
 
 /* All waiters get the error; the next reader tries again. */
@@ -103,13 +121,13 @@ static void test_errors_are_not_kept(void) {
     CHECK_EQUAL(loader.calls, 1);
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
     const struct zipfs_chunk *chunk;
-    CHECK_EQUAL(zipfs_cache_claim(cache, 1, 5, false, &chunk), ZIPFS_CLAIM_MINE);
+    CHECK_EQUAL(zipfs_cache_claim(cache, files[1], 5, false, &chunk), ZIPFS_CLAIM_MINE);
     zipfs_cache_publish(cache, chunk, NULL, 0, -EIO);
     CHECK(touch(cache, 1, 5));
     CHECK(!touch(cache, 1, 5));
-    zipfs_cache_drop_file(cache, 1);
+    close_file(cache, 1);
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
-    zipfs_cache_free(cache);
+    free_cache(cache);
 }
 
 /* ---- chunks decoded into the memory of a reader ---- */
@@ -126,12 +144,12 @@ static void *wait_for_claim(void *context) {
     const struct zipfs_chunk *chunk = NULL;
     struct loader loader = {.value = 9};
     if (claimant->whole) {
-        enum zipfs_claim claim = zipfs_cache_claim(claimant->cache, 1, 5, true, &chunk);
+        enum zipfs_claim claim = zipfs_cache_claim(claimant->cache, files[1], 5, true, &chunk);
         CHECK_EQUAL(claim, claimant->outcome ? ZIPFS_CLAIM_MINE : ZIPFS_CLAIM_HELD);
         if (claimant->outcome)
             zipfs_cache_publish(claimant->cache, chunk, NULL, 0, -EIO);
     } else {
-        CHECK_EQUAL(zipfs_cache_get(claimant->cache, 1, 5, SIZE, SIZE, load, &loader, &chunk), claimant->outcome);
+        CHECK_EQUAL(zipfs_cache_get(claimant->cache, files[1], 5, SIZE, SIZE, load, &loader, &chunk), claimant->outcome);
     }
     CHECK_EQUAL(loader.calls, 0);
     if (!claimant->outcome) {
@@ -152,8 +170,8 @@ static void test_claims(int outcome) {
     _Atomic int copies = 0;
     pthread_t threads[NUM_THREADS];
     struct claimant claimants[NUM_THREADS];
-    CHECK_EQUAL(zipfs_cache_claim(cache, 1, 5, true, &chunk), ZIPFS_CLAIM_MINE);
-    CHECK_EQUAL(zipfs_cache_claim(cache, 1, 5, false, &other), ZIPFS_CLAIM_BUSY);
+    CHECK_EQUAL(zipfs_cache_claim(cache, files[1], 5, true, &chunk), ZIPFS_CLAIM_MINE);
+    CHECK_EQUAL(zipfs_cache_claim(cache, files[1], 5, false, &other), ZIPFS_CLAIM_BUSY);
     for (int i = 0; i < NUM_THREADS; i++) {
         claimants[i] = (struct claimant){cache, outcome ? 0 : i % 2, &copies, outcome};
         CHECK_EQUAL(pthread_create(&threads[i], NULL, wait_for_claim, &claimants[i]), 0);
@@ -167,9 +185,9 @@ static void test_claims(int outcome) {
     for (int i = 0; i < NUM_THREADS; i++)
         pthread_join(threads[i], NULL);
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
-    CHECK_EQUAL(zipfs_cache_claim(cache, 1, 5, false, &chunk), ZIPFS_CLAIM_MINE);
+    CHECK_EQUAL(zipfs_cache_claim(cache, files[1], 5, false, &chunk), ZIPFS_CLAIM_MINE);
     zipfs_cache_publish(cache, chunk, dst, SIZE, 0);
-    zipfs_cache_free(cache);
+    free_cache(cache);
 }
 
 /* ---- the budget ---- */
@@ -186,27 +204,27 @@ static void test_least_recently_used_goes_first(void) {
     CHECK(touch(cache, 1, 1));
     CHECK(touch(cache, 2, 1)); /* another file's chunk of that number */
     CHECK_EQUAL(stats_of(cache).cache_bytes, 3 * COST);
-    zipfs_cache_drop_file(cache, 1);
+    close_file(cache, 1);
     CHECK_EQUAL(stats_of(cache).cache_bytes, COST);
     CHECK(!touch(cache, 2, 1));
-    zipfs_cache_drop_file(cache, 2);
+    close_file(cache, 2);
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
-    zipfs_cache_free(cache);
+    free_cache(cache);
 }
 
 /* More chunks than the table has buckets: none is taken for another. */
 static void test_files_are_apart(void) {
-    enum { NUM_FILES = 20, CHUNKS_EACH = 10 };
+    enum { CHUNKS_EACH = 10 };
     struct zipfs_cache *cache = new_cache(NUM_FILES * CHUNKS_EACH * COST);
     for (int round = 0; round < 2; round++)
-        for (uint64_t file = 1; file <= NUM_FILES; file++)
+        for (int file = 1; file <= NUM_FILES; file++)
             for (uint64_t number = 0; number < CHUNKS_EACH; number++)
                 CHECK_EQUAL(touch(cache, file, number), round == 0);
-    for (uint64_t file = 1; file <= NUM_FILES; file++) {
+    for (int file = 1; file <= NUM_FILES; file++) {
         CHECK_EQUAL(stats_of(cache).cache_bytes, (NUM_FILES + 1 - file) * CHUNKS_EACH * COST);
-        zipfs_cache_drop_file(cache, file);
+        close_file(cache, file);
     }
-    zipfs_cache_free(cache);
+    free_cache(cache);
 }
 
 /* Too large for the budget: served while pinned, then gone. The same where pinned chunks fill the budget. */
@@ -214,25 +232,25 @@ static void test_served_but_not_kept(void) {
     struct zipfs_cache *cache = new_cache(COST - 1);
     CHECK(touch(cache, 1, 1) && touch(cache, 1, 1));
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
-    zipfs_cache_free(cache);
+    free_cache(cache);
     cache = new_cache(COST);
     struct loader loader = {.value = 1};
     const struct zipfs_chunk *pinned;
-    CHECK_EQUAL(zipfs_cache_get(cache, 1, 1, SIZE, SIZE, load, &loader, &pinned), 0);
+    CHECK_EQUAL(zipfs_cache_get(cache, files[1], 1, SIZE, SIZE, load, &loader, &pinned), 0);
     CHECK(touch(cache, 1, 2) && touch(cache, 1, 2));
     CHECK_EQUAL(stats_of(cache).cache_evictions, 0);
     CHECK_EQUAL(pinned->data[0], 1);
     zipfs_cache_put(cache, pinned);
     CHECK(!touch(cache, 1, 1));
     CHECK(touch(cache, 1, 2) && !touch(cache, 1, 2));
-    zipfs_cache_drop_file(cache, 1);
-    zipfs_cache_free(cache);
+    close_file(cache, 1);
+    free_cache(cache);
 }
 
 static uintptr_t buffer_of(struct zipfs_cache *cache, uint64_t number, size_t size) {
     struct loader loader = {.value = 1};
     const struct zipfs_chunk *chunk;
-    CHECK_EQUAL(zipfs_cache_get(cache, 1, number, size, size, load, &loader, &chunk), 0);
+    CHECK_EQUAL(zipfs_cache_get(cache, files[1], number, size, size, load, &loader, &chunk), 0);
     uintptr_t buffer = (uintptr_t)chunk->data;
     zipfs_cache_put(cache, chunk);
     return buffer;
@@ -247,7 +265,7 @@ static void test_spares_of_other_sizes_leave(void) {
     void *taken = aligned_alloc(4096, SIZE); /* where the buffer was, had it been freed */
     CHECK(buffer_of(cache, 0, SIZE) == first);
     free(taken);
-    zipfs_cache_free(cache);
+    free_cache(cache);
 }
 
 /* ---- everything at once ---- */
@@ -262,7 +280,7 @@ static void storm_whole(struct zipfs_cache *cache, uint64_t number, int error) {
     uint8_t *dst = malloc(SIZE);
     const struct zipfs_chunk *chunk;
     CHECK(dst);
-    if (zipfs_cache_claim(cache, 1, number, true, &chunk) == ZIPFS_CLAIM_HELD) {
+    if (zipfs_cache_claim(cache, files[1], number, true, &chunk) == ZIPFS_CLAIM_HELD) {
         memcpy(dst, chunk->data, chunk->size);
         zipfs_cache_put(cache, chunk);
     } else {
@@ -285,7 +303,7 @@ static void *stormer(void *context) {
         }
         const struct zipfs_chunk *chunk;
         struct loader loader = {.value = (int)number, .error = error};
-        if (zipfs_cache_get(storm->cache, 1, number, SIZE, SIZE, load, &loader, &chunk) == 0) {
+        if (zipfs_cache_get(storm->cache, files[1], number, SIZE, SIZE, load, &loader, &chunk) == 0) {
             CHECK(chunk->data[0] == number && chunk->data[SIZE - 1] == number);
             zipfs_cache_put(storm->cache, chunk);
         }
@@ -305,9 +323,9 @@ static void test_storm(void) {
         pthread_join(threads[i], NULL);
     CHECK(stats_of(cache).cache_bytes <= 5 * COST);
     CHECK(stats_of(cache).cache_evictions > 0);
-    zipfs_cache_drop_file(cache, 1);
+    close_file(cache, 1);
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
-    zipfs_cache_free(cache);
+    free_cache(cache);
 }
 
 /* ---- the limit on decodes ---- */

@@ -16,7 +16,7 @@ static struct sample sample;
 
 static struct zipfs_cache *new_cache(size_t budget) {
     struct zipfs_cache *cache;
-    CHECK_EQUAL(zipfs_cache_create(budget, 2, &cache), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_cache_create(&(struct zipfs_cache_options){.budget = budget, .jobs = 2}, &cache), ZIPFS_OK);
     return cache;
 }
 

@@ -141,7 +141,7 @@ static void test_fork_while_others_read(void) {
     pthread_t threads[NUM_READERS];
     struct shared_file shared[NUM_READERS + 1] = {{.sample = &sample, .stop = &stop}};
     sample_make(&sample, (6 << 20) + 4321, 18, 4);
-    CHECK_EQUAL(zipfs_cache_create(1 << 20, 2, &cache), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_cache_create(&(struct zipfs_cache_options){.budget = 1 << 20, .jobs = 2}, &cache), ZIPFS_OK);
     CHECK_EQUAL(zipfs_file_open(cache, sample_fd(sample.bytes, sample.size), "s", false, &shared[0].file), ZIPFS_OK);
     zipfs_cache_free(cache);
     for (int i = 0; i < NUM_READERS; i++) {
@@ -184,7 +184,7 @@ static void test_large_reads(uint32_t chunk_log2) {
     sample_make(&sample, (9 << 20) + 4321, chunk_log2, 4);
     uint8_t *dst = malloc(sample.plain_size + 1);
     CHECK(dst);
-    CHECK_EQUAL(zipfs_cache_create(8 << 20, 3, &cache), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_cache_create(&(struct zipfs_cache_options){.budget = 8 << 20, .jobs = 3}, &cache), ZIPFS_OK);
     CHECK_EQUAL(zipfs_file_open(cache, sample_fd(sample.bytes, sample.size), "sample", false, &file), ZIPFS_OK);
     for (int i = 0; i < 30; i++) {
         size_t offset = i ? random_below(&state, sample.plain_size - (3 << 20)) : 0, rest = sample.plain_size - offset;

@@ -6,7 +6,6 @@ asked for names, folders and opens; attributes and bytes come from C.
 
 import contextlib
 import importlib
-import json
 import os
 import select
 import signal
@@ -51,7 +50,7 @@ class Operations:
         return self._tree.statvfs()
 
     def stats(self) -> bytes:
-        return json.dumps(self._cache.stats()).encode()
+        return self._cache.report()
 
 
 def describe(node: Node) -> tuple[int, ...]:
