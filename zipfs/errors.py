@@ -4,12 +4,14 @@
     ├── UsageError              the call makes no sense (also a ValueError); exit_code 2
     ├── OutputExistsError       an output is there already (also a FileExistsError)
     ├── SourceChangedError      a source file changed while it was read
+    ├── LeftAloneError          a file was not replaced in place, for a reason that the message tells
     ├── FormatError             a container breaks a rule of docs/format.md: status, path
     │   └── CorruptError        ... in one of its chunks: chunk, start, end
     ├── BlobNameError           a blob has other bytes than the digest in its name says: path
     ├── ImportedFileError       a file of another tool, which was to be imported, is damaged: path
     ├── FailuresError           some files of several failed: failures
-    └── MountError              a mount cannot be made, or be undone
+    ├── MountError              a mount cannot be made, or be undone
+    └── CommandError            a command that was to be run cannot be; exit_code 127
 
 What the system refuses stays an OSError, which names the file. exit_code is what the command line ends with;
 damage found by `zipfs verify` is 4 there.
@@ -48,8 +50,18 @@ class SourceChangedError(ZipfsError):
     """A source file changed while it was read; nothing was written for it."""
 
 
+class LeftAloneError(ZipfsError):
+    """A file was to be replaced in place and stays as it is, for a reason that may be gone another time."""
+
+
 class MountError(ZipfsError):
     """A mount cannot be made, or be undone; the message says the remedy."""
+
+
+class CommandError(ZipfsError):
+    """A command that was to be run cannot be found or executed."""
+
+    exit_code = 127
 
 
 class FormatError(ZipfsError, _native.FormatError):

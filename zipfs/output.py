@@ -30,7 +30,7 @@ class Output:
     """A file beside `path` that is to become it. Lives within discarding(), and from then on in a Batch.
 
     other: the path of the other form of the same file (container or plain), which counts as an existing output and goes
-    when this one comes.
+    once this one has come.
     """
 
     def __init__(self, path: str, force: bool, other: str | None = None):
@@ -40,6 +40,8 @@ class Output:
         self.directory = self.directory or "."
         self.force = force
         self.check_free()
+        self.directories = [self.directory]
+        """Those that its names are in."""
         self._temporary = os.path.join(self.directory, names.temporary_name(name))
         self._written_back = 0
         self._is_made = False
@@ -87,9 +89,14 @@ class Output:
         self.check_free()
         os.rename(self._temporary, self.path)
         self._close()
-        if self.other is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.other)
+
+    def settle(self) -> list[str]:
+        """The last step, when the name is on disk as well. Returns folders that must be synced once more."""
+        if self.other is None:
+            return []
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.other)
+        return [self.directory]
 
     def discard(self) -> None:
         """Removes the file, unless it has its name already."""
@@ -150,18 +157,39 @@ class Batch:
         except OSError as error:
             self.failures += [OSError(error.errno, error.strerror, output.path) for output in self._waiting]
             self._discard_all()
-        while self._waiting:
-            output = self._waiting[-1]
+        self._each(lambda output: output.rename())
+        self._directories.update(*(output.directories for output in self._waiting))
+        unsynced = self._sync_directories()
+        self._each(lambda output: self._settle(output, unsynced))
+        self._sync_directories()
+        self._waiting.clear()
+        self._bytes = 0
+
+    def _settle(self, output: Output, unsynced: set[str]) -> None:
+        """The name of an output may be lost where its folder did not get to disk, so nothing goes because of it."""
+        if unsynced.isdisjoint(output.directories):
+            self._directories.update(output.settle())
+        else:
+            output.discard()
+
+    def _each(self, action: Callable[[Output], None]) -> None:
+        """Calls it for all that waits; what fails is discarded and waits no longer."""
+        done = []
+        for output in self._waiting:
             try:
-                output.rename()
-                self.touched(output.directory)
+                action(output)
+                done.append(output)
             except (OSError, ZipfsError) as error:
                 output.discard()
                 self.failures.append(error)
-            self._waiting.pop()
-        self._bytes = 0
-        self.failures += sync_directories(self._directories)
+        self._waiting = done
+
+    def _sync_directories(self) -> set[str]:
+        """Returns those that failed."""
+        failures = sync_directories(self._directories)
         self._directories.clear()
+        self.failures += failures
+        return {error.filename for error in failures}
 
     def _sync(self) -> None:
         if len(self._waiting) == 1:
@@ -209,9 +237,9 @@ def copy_file(source: Source, output: Output, progress: Callable[[int], None]) -
     output.copy_attributes(source.stat)
 
 
-def sync_directories(paths: Iterable[str]) -> list[Exception]:
+def sync_directories(paths: Iterable[str]) -> list[OSError]:
     """Puts the names in these folders on disk; returns the failures."""
-    failures: list[Exception] = []
+    failures: list[OSError] = []
     for path in paths:
         try:
             _sync_directory(path)
