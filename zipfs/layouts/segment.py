@@ -71,10 +71,33 @@ class Broken(ValueError):
     """A header breaks a rule of its format."""
 
 
+def bits_of(dtype: str) -> int | None:
+    """Bits of an element, None where the dtype is in none of the tables above."""
+    known = DTYPES.get(dtype) or MORE_DTYPES.get(dtype)
+    return known[0] if known else None
+
+
 def size_of(dtype: str, shape: Iterable[int]) -> int:
-    """Bytes of a tensor of a dtype that is in one of the tables above, whole bytes even where its last is not full."""
-    bits = (DTYPES.get(dtype) or MORE_DTYPES[dtype])[0]
-    return -(-bits * math.prod(shape) // 8)
+    """Bytes of a tensor of a dtype of the tables above; a last byte that is not full counts."""
+    return -(-math.prod(shape, start=bits_of(dtype) or 0) // 8)
+
+
+def arrange(segments: Iterable[Segment], size: int) -> list[Segment]:
+    """Those that a segment table can hold and a file of `size` bytes has room for, by ascending offset.
+
+    Of two that overlap the first stays, of two with one offset the longer. Names that are no text are made text.
+    """
+    result: list[Segment] = []
+    end = 0
+    for segment in sorted(segments, key=lambda segment: (segment.offset, segment.size > 0, -segment.size)):
+        if segment.offset < end or segment.offset + segment.size > size or len(result) == MAX_SEGMENTS:
+            continue
+        if not all(0 <= length < 1 << 63 for length in segment.shape):
+            continue
+        name = segment.name if segment.name.isascii() else segment.name.encode("utf-8", "replace").decode()
+        result.append(segment._replace(name=name))
+        end = segment.offset + segment.size
+    return result
 
 
 def forced(dtype: str, size: int) -> list[Segment]:
@@ -82,9 +105,8 @@ def forced(dtype: str, size: int) -> list[Segment]:
 
     UsageError for an unknown dtype. Bytes behind the last whole element are in no segment.
     """
-    known = DTYPES.get(dtype) or MORE_DTYPES.get(dtype)
-    if known is None:
+    bits = bits_of(dtype)
+    if bits is None:
         raise UsageError(f"{dtype!r} is no dtype; use one of {', '.join(DTYPES | MORE_DTYPES)}")
-    count = size * 8 // known[0]
-    whole = count * known[0] // 8
-    return [Segment("", dtype, (count,), 0, whole)] if count else []
+    count = size * 8 // bits
+    return [Segment("", dtype, (count,), 0, count * bits // 8)] if count else []
