@@ -18,6 +18,8 @@ from zipfs.names import show
 FSTYPE = "fuse.zipfs"
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
+DEAD = {errno.ENOTCONN, errno.ECONNABORTED}
+"""What a mount without its daemon answers."""
 
 
 class Mount(NamedTuple):
@@ -35,11 +37,44 @@ class Mount(NamedTuple):
 def find_mount(mountpoint: str) -> Mount | None:
     """What is mounted there, topmost; None when nothing is."""
     found = None
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        mount = parse_mount(os.fsdecode(line))
+    for mount in list_mounts():
         if mount.mountpoint == mountpoint:
             found = mount
     return found
+
+
+def list_mounts() -> list[Mount]:
+    """All that this process sees, one that hides another after it."""
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    return [parse_mount(os.fsdecode(line)) for line in lines]
+
+
+def devices() -> set[int]:
+    """st_dev of whatever a mount of ours shows."""
+    return {_device(mount) for mount in list_mounts() if mount.fstype == FSTYPE}
+
+
+def _device(mount: Mount) -> int:
+    major, minor = mount.device.split(":")
+    return os.makedev(int(major), int(minor))
+
+
+def refuse_mounted(path: str) -> None:
+    """MountError with the remedy when a mount of ours shows `path`, or the folder that it would be in: nothing can be
+    changed there.
+    """
+    try:
+        device = os.stat(path).st_dev
+    except FileNotFoundError:
+        return refuse_mounted(os.path.dirname(os.path.abspath(path)))
+    except OSError as error:
+        if error.errno not in DEAD:
+            raise
+        raise MountError(f"{show(path)}: a dead mount is here; first: zipfs umount {show(path)}") from None
+    for mount in list_mounts():
+        if mount.fstype == FSTYPE and _device(mount) == device:
+            where = show(mount.mountpoint)
+            raise MountError(f"{show(path)}: is shown by a mount, which is read-only; first: zipfs umount {where}")
 
 
 def parse_mount(line: str) -> Mount:
@@ -59,7 +94,7 @@ def is_dead(mountpoint: str) -> bool:
     try:
         os.statvfs(mountpoint)  # not stat, which the kernel may answer from memory
     except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+        return error.errno in DEAD
     return False
 
 

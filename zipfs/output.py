@@ -146,6 +146,10 @@ class Batch:
         if len(self._waiting) >= self.MAX_WAITING or self._bytes >= self.MAX_WAITING_BYTES:
             self.flush()
 
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
+
     def touched(self, directory: str) -> None:
         """Names in this folder are to be put on disk as well."""
         self._directories.add(directory)

@@ -1,0 +1,174 @@
+"""Compresses and restores a folder, or one file, where it is: `--in-place`. What becomes of a file is zipfs/in_place.py.
+
+Symlinks, empty folders and whatever is no regular file stay. Hard links within the folder stay hard links.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from zipfs import mountpoint, names
+from zipfs.compressor import Progress
+from zipfs.errors import FailuresError, LeftAloneError, UsageError, ZipfsError
+from zipfs.folder import Summary
+from zipfs.importers import Importer
+from zipfs.in_place import Containers, Form, InPlace, Outcome, Plains
+from zipfs.leftovers import remove_leftovers
+from zipfs.names import show
+from zipfs.output import Batch
+from zipfs.pipeline import Pipeline, PipelinePool
+from zipfs.selection import MIN_SAVING, Selection
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+def compress_in_place(
+    path: str | os.PathLike,
+    *,
+    jobs: int | None = None,
+    level: str = "default",
+    levels: Mapping[str, str] | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    dtypes: Mapping[str, str] | None = None,
+    min_saving: float = MIN_SAVING,
+    progress: Progress = lambda size, stored_size: None,
+) -> Summary:
+    """Replaces a file, or each file of a folder, by its container, which was read back and compared before.
+
+    Files that would not shrink by min_saving percent stay as they are, and so do those that are not selected; a file
+    that is open for writing, changes meanwhile, or has hard links elsewhere is left alone, and a note of the Summary
+    names it. Owner, mode, mtime, extended attributes and ACLs are kept. The other parameters are those of compress().
+
+    UsageError; MountError where a mount shows the path; FailuresError after everything else was done.
+    """
+    path = os.fsdecode(path)
+    rules = Selection(include, exclude, level, levels, dtypes, min_saving)
+    root = path if os.path.isdir(path) else None
+    with Pipeline(jobs) as pipeline:
+        form = Containers(pipeline, Importer(), rules, root, False, progress)
+        try:
+            return form.complete(_run(path, form))
+        except FailuresError as error:
+            error.summary = form.complete(error.summary)
+            raise
+
+
+def decompress_in_place(
+    path: str | os.PathLike, *, jobs: int | None = None, progress: Callable[[int], None] = lambda size: None
+) -> Summary:
+    """The inverse: replaces a container, or each container in a folder, by its plain file, checked as by decompress().
+
+    The guarantees, notes and errors are those of compress_in_place(); damage is a FormatError.
+    """
+    with PipelinePool(jobs) as pipelines:
+        return _run(os.fsdecode(path), Plains(pipelines, False, progress))
+
+
+def _run(path: str, form: Form) -> Summary:
+    mountpoint.refuse_mounted(path)
+    run = _Run(InPlace(form))
+    with run.batch:
+        if os.path.isdir(path):
+            run.folder(path)
+        else:
+            run.file(path)
+    return run.finish()
+
+
+class _Run:
+    """One run over a folder or a file."""
+
+    def __init__(self, in_place: InPlace):
+        self.batch = Batch()
+        self._in_place = in_place
+        self._failures: list[Exception] = []
+        self._summary = Summary()
+        self._links: dict[tuple[int, int], list[str]] = {}
+        self._folders: list[tuple[str, os.stat_result, int]] = []
+
+    def file(self, path: str) -> None:
+        if os.path.islink(path):
+            raise UsageError(f"{show(path)}: is a symlink; name the file that it leads to")
+        directory, name = os.path.split(path)
+        remove_leftovers(directory or ".", {name, name + names.SUFFIX, names.plain_name(name)})
+        self._attempt([path])
+
+    def folder(self, root: str) -> None:
+        folders = list(self._walk(root))
+        for folder in folders:
+            times = os.stat(folder)
+            remove_leftovers(folder)
+            self._folders.append((folder, times, _contents(folder)))
+            for entry in _files(folder):
+                status = entry.stat(follow_symlinks=False)
+                if status.st_nlink > 1:
+                    self._links.setdefault((status.st_dev, status.st_ino), []).append(entry.path)
+        for folder in folders:
+            for entry in _files(folder):
+                self._entry(entry)
+
+    def finish(self) -> Summary:
+        """After the batch was left: the summary, or FailuresError."""
+        for failure in self.batch.failures:
+            self._note(failure)
+        for folder, status, contents in self._folders:
+            with contextlib.suppress(OSError):
+                if os.stat(folder).st_mtime_ns != status.st_mtime_ns and _contents(folder) == contents:
+                    os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
+        if self._failures:
+            raise FailuresError(self._failures, self._summary)
+        return self._summary
+
+    def _walk(self, root: str) -> Iterator[str]:
+        """The folder and those below it, but for mounts of ours."""
+        devices = mountpoint.devices()
+        for folder, below, _ in os.walk(root, onerror=self._note):
+            yield folder
+            if devices:
+                below[:] = [name for name in below if os.lstat(os.path.join(folder, name)).st_dev not in devices]
+            below.sort()
+
+    def _entry(self, entry: os.DirEntry) -> None:
+        status = entry.stat(follow_symlinks=False)
+        paths = self._links.pop((status.st_dev, status.st_ino), None) if status.st_nlink > 1 else [entry.path]
+        if paths:
+            self._attempt(paths)
+
+    def _attempt(self, paths: list[str]) -> None:
+        try:
+            self._begin(paths)
+        except (OSError, ZipfsError) as error:
+            self._note(error)
+
+    def _begin(self, paths: list[str]) -> None:
+        """Where the disk is full, what waits gets done first, which makes room."""
+        try:
+            self._in_place.begin(paths, self.batch, self._tell)
+        except OSError as error:
+            if error.errno not in NO_SPACE or not self.batch.is_waiting:
+                raise
+            self.batch.flush()
+            self._in_place.begin(paths, self.batch, self._tell)
+
+    def _tell(self, outcome: Outcome) -> None:
+        self._summary = self._summary.plus(*outcome.sizes)
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, LeftAloneError):
+            self._summary = self._summary.noting(str(error))
+        else:
+            self._failures.append(error)
+
+
+def _files(folder: str) -> list[os.DirEntry]:
+    """Its regular files by name; none where it cannot be listed, which the walk has told."""
+    with contextlib.suppress(OSError), os.scandir(folder) as scan:
+        return sorted((entry for entry in scan if entry.is_file(follow_symlinks=False)), key=lambda entry: entry.name)
+    return []
+
+
+def _contents(folder: str) -> int:
+    """The same while a mount shows the same names: the folder then keeps its mtime."""
+    return hash(frozenset(map(names.plain_name, os.listdir(folder))))
