@@ -50,7 +50,7 @@ class Daemon(NamedTuple):
 
 def mount_command(
     src: PathLike,
-    mnt: PathLike,
+    mnt: PathLike | None = None,
     *,
     foreground: bool = False,
     cache_size: int | None = None,
@@ -62,8 +62,8 @@ def mount_command(
     log_file: PathLike | None = None,
     verbose: bool = False,
 ) -> int:
-    """Shows the plain files of src at mnt; returns 0 when the mount answers, or, in the foreground, the exit code once
-    it has ended.
+    """Shows the plain files of src at mnt, None: at src itself; returns 0 when the mount answers, or, in the
+    foreground, the exit code once it has ended.
 
     cache_size: bytes of decoded chunks to keep; ahead_size: of these, for chunks decoded ahead of sequential readers;
     drop_source_cache: drop containers from the page cache behind sequential readers; jobs: chunks decoded at one time,
@@ -110,8 +110,9 @@ def umount_command(mnt: PathLike) -> int:
 
 
 @contextlib.contextmanager
-def mount(src: PathLike, mnt: PathLike, **options: Any) -> Iterator[Path]:
-    """Shows the plain files of src at mnt for the length of a `with` block, whose target is the mountpoint.
+def mount(src: PathLike, mnt: PathLike | None = None, **options: Any) -> Iterator[Path]:
+    """Shows the plain files of src at mnt (None: at src itself) for the length of a `with` block, whose target is the
+    mountpoint.
 
     Options: cache_size, jobs, ahead_size, drop_source_cache, options, driver, log_file of mount_command(). At the end
     the mount goes away even if files are still open.
@@ -125,7 +126,7 @@ def mount(src: PathLike, mnt: PathLike, **options: Any) -> Iterator[Path]:
 
 def start(
     src: PathLike,
-    mnt: PathLike,
+    mnt: PathLike | None = None,
     *,
     foreground: bool = False,
     cache_size: int | None = None,
@@ -172,9 +173,9 @@ def start(
             return check(process, mountpoint, ALWAYS_ON | set(flags), readahead_kb)
 
 
-def prepare(src: PathLike, mnt: PathLike, flags: dict[str, bool]) -> tuple[str, str]:
+def prepare(src: PathLike, mnt: PathLike | None, flags: dict[str, bool]) -> tuple[str, str]:
     """(source, mountpoint), absolute, after dead mounts were taken away. MountError when they cannot be used."""
-    mountpoint = os.path.realpath(os.fsdecode(mnt))
+    mountpoint = os.path.realpath(os.fsdecode(src if mnt is None else mnt))
     points.recover(mountpoint)
     source = os.path.realpath(os.fsdecode(src))
     points.check_usable(source, mountpoint)
