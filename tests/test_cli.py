@@ -26,7 +26,7 @@ FILE_KEYS = ["path", "plain_size", "stored_size", "ratio", "chunk_size", "num_ch
 SEGMENT_KEYS = ["name", "dtype", "shape", "offset", "plain_size", "stored_size"]
 KERNEL_KEYS = ["name", "built", "lacks", "used"]
 CHUNK = 1 << CHUNK_LOG2
-COMMANDS = ["compress", "decompress", "mount", "umount", "warm", "verify", "info", "estimate"]
+COMMANDS = ["compress", "decompress", "mount", "umount", "run", "warm", "verify", "info", "estimate"]
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_estimate_is_close_and_writes_nothing(model, tmp_path, capsys):
     assert estimated["total"]["stored_size"] == pytest.approx(stored, rel=0.01)
     assert main(["estimate", "--json", str(model / "noise")]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert list(facts) == ["path", "plain_size", "stored_size", "ratio", "sample_size"]
+    assert list(facts) == ["path", "plain_size", "stored_size", "ratio", "sample_size", "action"]
     assert facts["stored_size"] == facts["plain_size"] == 100_000
 
 

@@ -6,6 +6,7 @@ it tells what goes wrong on stderr. It ends when it is unmounted, or on SIGTERM,
 unmounts whether or not files are open.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -27,7 +28,8 @@ PR_SET_PDEATHSIG = 1
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What a daemon must know. Paths are absolute; sizes are in bytes, ahead_size of the cache's; `options` are those
-    of mount(8); driver None is the best there is; log_fd -1 is syslog.
+    of mount(8); driver None is the best there is; log_fd -1 is syslog. owner_pid: the parent if the mount ends when
+    that ends, however that comes, else 0.
     """
 
     source: str
@@ -39,6 +41,8 @@ class Settings:
     options: dict[str, Any]
     driver: str | None
     foreground: bool
+    owner_pid: int
+    removes_mountpoint: bool
     ready_fd: int
     log_fd: int
 
@@ -57,8 +61,8 @@ def main() -> int:
     settings = Settings(**json.loads(sys.argv[1]))
     _native.log_to_fd(settings.log_fd)
     logging.basicConfig(handlers=[NativeHandler()], level=logging.WARNING)
-    if settings.foreground:  # ends with the command that it belongs to, however that ends
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if settings.owner_pid and not end_with(settings.owner_pid):
+        return 1
     is_ready = False
 
     def on_ready() -> None:
@@ -75,7 +79,17 @@ def main() -> int:
         RuntimeError
     ):  # how the bindings tell that libfuse returned anything but 0, which after the start is the signal that ended it
         return 0 if is_ready else 1
+    finally:
+        if settings.removes_mountpoint:
+            with contextlib.suppress(OSError):
+                os.rmdir(settings.mountpoint)
     return 0
+
+
+def end_with(owner_pid: int) -> bool:
+    """Has the system end this process in order when its parent ends. False when that has ended already."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    return os.getppid() == owner_pid
 
 
 def serve(settings: Settings, on_ready) -> None:

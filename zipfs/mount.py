@@ -136,8 +136,12 @@ def start(
     options: str | Iterable[str] = (),
     driver: str | None = None,
     log_file: PathLike | None = None,
+    removes_mountpoint: bool = False,
 ) -> Daemon:
     """Starts a daemon and returns when its mount answers; for the parameters see mount_command().
+
+    foreground: the daemon logs to stderr and ends with this process. removes_mountpoint: at its end the daemon removes
+    the folder that it mounted at.
 
     MountError with the remedy, and nothing left behind, when it cannot.
     """
@@ -163,6 +167,8 @@ def start(
             options=flags,
             driver=driver,
             foreground=foreground,
+            owner_pid=os.getpid() if foreground else 0,
+            removes_mountpoint=removes_mountpoint,
             ready_fd=daemon_end.fileno(),
             log_fd=files.enter_context(open(log_file, "ab")).fileno() if log_file else LOG_FD[foreground],
         )
