@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from zipfs.errors import ZipfsError
+from zipfs.errors import UsageError, ZipfsError
 from zipfs.names import show
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -31,6 +31,23 @@ def add_level(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--level", choices=["fast", "default", "max"], default="default", help="effort (default: default)"
     )
+
+
+def add_target(parser: argparse.ArgumentParser, what: str) -> None:
+    """DST, or --in-place instead of it."""
+    parser.add_argument("dst", metavar="DST", nargs="?", help=what)
+    parser.add_argument("--in-place", action="store_true", help="without DST: replace each file of SRC where it is")
+
+
+def check_target(dst: str | None, in_place: bool, unfit: Iterable[str] = ()) -> None:
+    """UsageError unless there is either DST or --in-place; unfit: options in use that do not go with the latter."""
+    if not in_place and dst is None:
+        raise UsageError("DST is missing; name where to write, or say --in-place")
+    if in_place and dst is not None:
+        raise UsageError(f"--in-place replaces the files of SRC and takes no DST such as {show(dst)}")
+    if in_place:
+        for option in unfit:
+            raise UsageError(f"--in-place does not go with {option}")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -2,11 +2,14 @@
 
 from zipfs.commands import common
 
+_DESCRIPTION = """\
+Takes the mount at MNT away, a dead one as well. A folder that was mounted over
+itself shows its containers again.
+"""
+
 
 def add(commands) -> None:
-    parser = common.add_command(
-        commands, "umount", _umount, "take a mount away", "Takes the mount at MNT away, a dead one as well."
-    )
+    parser = common.add_command(commands, "umount", _umount, "take a mount away", _DESCRIPTION)
     parser.add_argument("mnt", metavar="MNT")
 
 
