@@ -5,22 +5,24 @@ import stat
 
 from zipfs import names
 from zipfs.errors import FormatError, SourceChangedError, UsageError
-from zipfs.layouts import Segment, detect
+from zipfs.layouts import Segment, detect, forced
 from zipfs.names import show
 
 
 class Source:
     """A regular file open for reading. A context manager.
 
-    follow: whether a symlink is followed (for paths that a user named, not for what a folder holds).
+    follow: whether a symlink is followed (for paths that a user named, not for what a folder holds). dtype: of the
+    elements of a file that tells none itself.
     """
 
     is_original = True
     """Whether these are the bytes of a file that somebody has, so that their SHA-256 says something: the container
     tells it. False for what importers make (zipfs/importers)."""
 
-    def __init__(self, path: str, follow: bool = True):
+    def __init__(self, path: str, follow: bool = True, dtype: str | None = None):
         self.path = path
+        self._dtype = dtype
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
         self.fd = os.open(path, flags)
         self.stat = os.fstat(self.fd)
@@ -35,7 +37,8 @@ class Source:
 
     def segments(self) -> list[Segment]:
         """The tensors of the file (zipfs/layouts)."""
-        return detect(self.pread, self.size)
+        found = detect(self.pread, self.size, self.path)
+        return forced(self._dtype, self.size) if self._dtype and not found else found
 
     def is_container(self) -> bool:
         """Whether name and first bytes say so.

@@ -1,0 +1,229 @@
+"""Tensors of ONNX models, and of the files beside them that hold their data."""
+
+import os
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper
+
+import zipfs
+from zipfs.info import file_info
+from zipfs.layouts import Segment, detect, onnx_external
+from zipfs.source import Source
+
+TYPES = {
+    "FLOAT": "F32", "UINT8": "U8", "INT8": "I8", "UINT16": "U16", "INT16": "I16", "INT32": "I32", "INT64": "I64",
+    "BOOL": "BOOL", "FLOAT16": "F16", "DOUBLE": "F64", "UINT32": "U32", "UINT64": "U64", "COMPLEX64": "C64",
+    "COMPLEX128": "C128", "BFLOAT16": "BF16", "FLOAT8E4M3FN": "F8_E4M3", "FLOAT8E4M3FNUZ": "F8_E4M3FNUZ",
+    "FLOAT8E5M2": "F8_E5M2", "FLOAT8E5M2FNUZ": "F8_E5M2FNUZ", "UINT4": "U4", "INT4": "I4", "FLOAT4E2M1": "F4",
+    "FLOAT8E8M0": "F8_E8M0", "UINT2": "U2", "INT2": "I2", "FLOAT6E2M3": "F6_E2M3", "FLOAT6E3M2": "F6_E3M2",
+}  # fmt: skip
+BITS = {"F6_E2M3": 6, "F6_E3M2": 6, "U4": 4, "I4": 4, "F4": 4, "U2": 2, "I2": 2, "BOOL": 8, "C64": 64, "C128": 128}
+SIZE = onnx_external.MIN_SIZE
+
+
+def detect_bytes(data: bytes) -> list[Segment]:
+    return detect(lambda count, offset: data[offset : offset + count], len(data))
+
+
+def tensor(name: str, dims: list[int], kind: int = TensorProto.FLOAT, raw: bytes | None = None) -> TensorProto:
+    result = TensorProto(name=name, data_type=kind, dims=dims)
+    if raw is not None:
+        result.raw_data = raw
+    return result
+
+
+def external(name: str, location: str, offset: int | None = 0, count: int = SIZE // 4, **entries) -> TensorProto:
+    result = tensor(name, [count])
+    result.data_location = TensorProto.EXTERNAL
+    if offset is not None:
+        entries["offset"] = offset
+    for key, value in ({"location": location} | entries).items():
+        result.external_data.add(key=key, value=str(value))
+    return result
+
+
+def model(*initializers: TensorProto, nodes=()) -> bytes:
+    return helper.make_model(helper.make_graph(nodes, "graph", [], [], initializers)).SerializeToString()
+
+
+def find(path) -> list[Segment]:
+    with Source(str(path)) as source:
+        return source.segments()
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_type(kind):
+    if kind not in dict(TensorProto.DataType.items()):
+        pytest.skip(f"this version of onnx has no {kind}")
+    dtype = TYPES[kind]
+    bits = BITS.get(dtype) or int("".join(c for c in dtype.split("_")[0] if c.isdigit()))
+    raw = bytes(range(1, 1 + -(-15 * bits // 8)))
+    data = model(tensor("a", [3, 5], TensorProto.DataType.Value(kind), raw))
+    (segment,) = detect_bytes(data)
+    assert (segment.name, segment.dtype, segment.shape) == ("a", dtype, (3, 5))
+    assert data[segment.offset : segment.offset + segment.size] == raw
+
+
+def test_all_types_are_known():
+    numbers = set(TensorProto.DataType.keys()) - {"UNDEFINED", "STRING"}
+    assert numbers <= TYPES.keys()
+
+
+def test_numbers_in_fields_of_their_own():
+    floats, doubles = TensorProto(name="f", data_type=1, dims=[2]), TensorProto(name="d", data_type=11, dims=[2])
+    floats.float_data.extend([1.0, 2.0])
+    doubles.double_data.extend([3.0, 4.0])
+    data = model(floats, doubles)
+    found = {segment.name: data[segment.offset : segment.offset + segment.size] for segment in detect_bytes(data)}
+    assert found == {"f": np.float32([1, 2]).tobytes(), "d": np.float64([3, 4]).tobytes()}
+
+
+def test_large_constants_in_nodes_and_their_graphs():
+    value = numpy_helper.from_array(np.ones((20, 30), np.float32))
+    constant = helper.make_node("Constant", [], ["outer"], value=value)
+    named = numpy_helper.from_array(np.ones((20, 30), np.float16), "inner")
+    branch = helper.make_graph([helper.make_node("Constant", [], ["x"], value=named)], "branch", [], [])
+    choice = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+    small = helper.make_node("Constant", [], ["small"], value=numpy_helper.from_array(np.ones(3, np.float32)))
+    found = [(s.name, s.dtype, s.shape) for s in detect_bytes(model(nodes=[constant, choice, small]))]
+    assert found == [("outer", "F32", (20, 30)), ("inner", "F16", (20, 30)), ("inner", "F16", (20, 30))]
+
+
+def test_sparse_initializers():
+    sparse = helper.make_sparse_tensor(
+        numpy_helper.from_array(np.ones(7, np.float32), "values"),
+        numpy_helper.from_array(np.arange(7), "indices"),
+        [100],
+    )
+    graph = helper.make_graph([], "graph", [], [], sparse_initializer=[sparse])
+    found = detect_bytes(helper.make_model(graph).SerializeToString())
+    assert [(s.name, s.dtype) for s in found] == [("values", "F32"), ("indices", "I64")]
+
+
+def test_tensors_that_contradict_themselves_are_left_out():
+    found = detect_bytes(model(tensor("long", [3], raw=bytes(13)), tensor("ok", [3], raw=bytes(12)), tensor("no", [3])))
+    assert [segment.name for segment in found] == ["ok"]
+
+
+def test_what_is_no_model_is_opaque():
+    data = model(tensor("a", [3], raw=bytes(12)))
+    assert detect_bytes(data)
+    assert detect_bytes(data + b"\x08") == []
+    assert detect_bytes(data + b"\x7b\x00") == [], "a field that models do not have"
+    assert detect_bytes(b"\x08\x08") == [], "no graph"
+    assert detect_bytes(data + data) == [], "two graphs"
+
+
+# ---- external data ----
+
+
+@pytest.fixture
+def data_file(tmp_path):
+    path = tmp_path / "weights.bin"
+    path.write_bytes(bytes(2 * SIZE))
+    return path
+
+
+def test_external_data(data_file):
+    (data_file.parent / "a.onnx").write_bytes(
+        model(
+            external("two", "weights.bin", SIZE + 3, count=10, length=40),
+            external("one", "./weights.bin", None, length=SIZE),
+            external("elsewhere", "other.bin"),
+        )
+    )
+    assert find(data_file) == [
+        Segment("one", "F32", (SIZE // 4,), 0, SIZE),
+        Segment("two", "F32", (10,), SIZE + 3, 40),
+    ]
+
+
+@pytest.mark.parametrize(
+    "initializer",
+    [
+        external("a", "../weights.bin"),
+        external("a", "/weights.bin"),
+        external("a", "sub/weights.bin"),
+        external("a", "./../x/weights.bin"),
+        external("a", "weights.bin", -1),
+        external("a", "weights.bin", "0x10"),
+        external("a", "weights.bin", 2 * SIZE - 1),
+        external("a", "weights.bin", 10**18),
+        external("a", "weights.bin", 10**30),
+        external("a", "weights.bin", length=7),
+        tensor("a", [SIZE // 4]),
+    ],
+)
+def test_external_data_that_lies_elsewhere_or_nowhere(data_file, initializer):
+    (data_file.parent / "a.onnx").write_bytes(model(initializer))
+    assert find(data_file) == []
+
+
+def test_absolute_locations_do_not_count(data_file):
+    (data_file.parent / "a.onnx").write_bytes(model(external("a", str(data_file))))
+    assert find(data_file) == []
+
+
+def test_of_overlapping_tensors_the_first_stays(data_file):
+    tensors = [external("a", "weights.bin", 0), external("tied", "weights.bin", 0), external("b", "weights.bin", 4)]
+    (data_file.parent / "a.onnx").write_bytes(model(*tensors, external("c", "weights.bin", SIZE)))
+    assert [segment.name for segment in find(data_file)] == ["a", "c"]
+
+
+def test_small_files_are_no_external_data(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(model(external("a", "small.bin", count=1)))
+    (tmp_path / "small.bin").write_bytes(bytes(SIZE - 1))
+    assert find(tmp_path / "small.bin") == []
+
+
+def test_the_model_with_the_name_of_the_data_is_asked_first(tmp_path):
+    path = tmp_path / "model.onnx_data"
+    path.write_bytes(bytes(2 * SIZE))
+    for name in ("a", "model", "z"):
+        (tmp_path / f"{name}.onnx").write_bytes(model(external(f"of {name}", path.name)))
+    assert [segment.name for segment in find(path)] == ["of model"]
+    os.unlink(tmp_path / "model.onnx")
+    assert [segment.name for segment in find(path)] == ["of a"]
+    for number in range(onnx_external.MAX_MODELS):
+        (tmp_path / f"0{number}.onnx").write_bytes(b"")
+    assert find(path) == []
+
+
+def test_models_that_cannot_be_read(data_file):
+    folder = data_file.parent
+    (folder / "0.onnx").mkdir()
+    os.mkfifo(folder / "1.onnx")
+    os.symlink("nowhere", folder / "2.onnx")
+    (folder / "outside").mkdir()
+    (folder / "outside/3.onnx").write_bytes(model(external("linked", data_file.name)))
+    os.symlink("outside/3.onnx", folder / "3.onnx")
+    (folder / "4.onnx").write_bytes(b"no model")
+    (folder / "5.onnx.zipfs").write_bytes(b"\x89ZIPFS\r\n")
+    assert find(data_file) == []
+    (folder / "6.onnx").write_bytes(model(external("a", data_file.name)))
+    assert [segment.name for segment in find(data_file)] == ["a"]
+
+
+def test_a_model_that_is_a_container_already(data_file):
+    path = data_file.parent / "a.onnx"
+    path.write_bytes(model(external("a", data_file.name), tensor("filler", [50_000], raw=bytes(200_000))))
+    zipfs.compress(path, data_file.parent / "a.onnx.zipfs")
+    path.unlink()
+    assert [segment.name for segment in find(data_file)] == ["a"]
+    damaged = bytearray((data_file.parent / "a.onnx.zipfs").read_bytes())
+    damaged[300] ^= 1
+    (data_file.parent / "a.onnx.zipfs").write_bytes(damaged)
+    assert find(data_file) == []
+
+
+def test_info_lists_the_tensors_of_external_data(rng, tmp_path):
+    (tmp_path / "plain").mkdir()
+    weights = rng.normal(0, 0.02, SIZE // 4).astype(np.float32)
+    (tmp_path / "plain/m.onnx_data").write_bytes(weights.tobytes())
+    (tmp_path / "plain/m.onnx").write_bytes(model(external("w", "m.onnx_data")))
+    zipfs.compress(tmp_path / "plain", tmp_path / "stored")
+    (segment,) = file_info(str(tmp_path / "stored/m.onnx_data.zipfs"))["segments"]
+    assert (segment["name"], segment["dtype"], segment["plain_size"]) == ("w", "F32", SIZE)
