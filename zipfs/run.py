@@ -26,7 +26,8 @@ def run(src: PathLike, command: Sequence[str], **options: Any) -> int:
     ZIPFS_MOUNT in its environment.
 
     Returns its exit code, 128 + n when signal n ended it. options: those of zipfs.mount(). For the main thread: signals
-    that other processes send to this one go to the command. CommandError when there is no such command. MountError when
+    that other processes send to this one are passed on to the command, which so gets those twice that go to its process
+    group as a whole. CommandError when there is no such command. MountError when
     there can be no mount, and the command does not run.
     """
     if shutil.which(command[0]) is None:
