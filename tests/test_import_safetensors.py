@@ -250,6 +250,6 @@ def test_sizes_add_up(tmp_path, rng):
     out = tmp_path / "out"
     out.mkdir()
     done = []
-    summary = zipfs.compress(path, out, progress=done.append)
+    summary = zipfs.compress(path, out, progress=lambda size, _: done.append(size))
     assert summary.plain_size == plain.stat().st_size > math.fsum(done) == path.stat().st_size
     assert [segment["dtype"] for segment in file_info(str(out / "model.safetensors.zipfs"))["segments"]] == ["F32"]

@@ -142,7 +142,7 @@ def test_source_that_changes_is_no_container(rng, tmp_path, change):
     plain = tmp_path / "x"
     plain.write_bytes(contents(rng, "BF16", 12 << 20))
 
-    def interfere(_size: int) -> None:
+    def interfere(*_sizes: int) -> None:
         if change == "cut":
             os.truncate(plain, 1000)
             return

@@ -15,18 +15,21 @@ from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsErro
 from zipfs.leftovers import remove_leftovers
 from zipfs.names import show
 from zipfs.output import Batch, refuse_existing
+from zipfs.tally import Row
 
 
 class Summary(NamedTuple):
     """What was done.
 
-    Regular files, their plain and stored bytes, and remarks (a line each) on what is not as a user may expect.
+    Regular files, their plain and stored bytes, remarks (a line each) on what is not as a user may expect, and of what
+    was compressed the bytes by dtype.
     """
 
     num_files: int = 0
     plain_size: int = 0
     stored_size: int = 0
     notes: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
 
     def plus(self, plain_size: int, stored_size: int) -> "Summary":
         return self._replace(
@@ -66,7 +69,7 @@ def mirror(src: str, dst: str, converter: Converter) -> Summary:
     job.finish_folders()
     failures = job.failures + job.batch.failures
     if failures:
-        raise FailuresError(failures)
+        raise FailuresError(failures, job.summary)
     return job.summary
 
 

@@ -80,7 +80,7 @@ def file_info(path: str, follow: bool = True) -> dict[str, Any]:
                 1 << header["chunk_log2"],
                 header["num_chunks"],
                 sha256.hex() if sha256 else None,
-                _read_segments(source, header),
+                read_segments(source.fd, header),
             )
 
 
@@ -115,11 +115,12 @@ def _facts(
     }
 
 
-def _read_segments(source: Source, header: dict[str, Any]) -> list[segments.StoredSegment]:
+def read_segments(fd: int, header: dict[str, Any]) -> list[segments.StoredSegment]:
+    """The segment table of the container open at `fd`; a damaged one counts as none."""
     size = header["segments_size"]
     if not 0 < size <= segments.MAX_SECTION:
         return []
     try:
-        return segments.parse(os.pread(source.fd, size, header["segments_offset"]), header["plain_size"])
+        return segments.parse(os.pread(fd, size, header["segments_offset"]), header["plain_size"])
     except FormatError:
         return []

@@ -1,4 +1,4 @@
-"""A progress bar on stderr: bytes, rate and time left; nothing at all where stderr is no terminal."""
+"""A progress bar on stderr: bytes, rate, time left and ratio so far; nothing at all where stderr is no terminal."""
 
 import sys
 from collections.abc import Callable
@@ -6,13 +6,15 @@ from typing import Any
 
 
 class Progress:
-    """Call it with counts of bytes done. A context manager; leaving it clears the bar.
+    """Call it with counts of bytes done, and of the bytes that are stored for them. A context manager; leaving it
+    clears the bar.
 
     total: gives the bytes to do; called only when there is a terminal to show the bar on.
     """
 
     def __init__(self, title: str, total: Callable[[], int]):
         self._bar: Any = None
+        self._stored = 0
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -20,9 +22,13 @@ class Progress:
                 total=total(), desc=title, unit="B", unit_scale=True, unit_divisor=1024, leave=False, file=sys.stderr
             )
 
-    def __call__(self, size: int) -> None:
-        if self._bar is not None:
-            self._bar.update(size)
+    def __call__(self, size: int, stored_size: int = 0) -> None:
+        if self._bar is None:
+            return
+        self._stored += stored_size
+        if self._stored:
+            self._bar.set_postfix_str(f"stored {self._stored / max(self._bar.n + size, 1):.1%}", refresh=False)
+        self._bar.update(size)
 
     def __enter__(self) -> "Progress":
         return self

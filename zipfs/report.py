@@ -1,10 +1,13 @@
 """Text for people: tables and sentences out of what the library returns. Prints nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from zipfs.estimate import Estimates
 from zipfs.folder import Summary
+from zipfs.info import ratio, total
 from zipfs.names import show
+from zipfs.tally import Row, as_facts
 
 _UNITS = ["B", "KiB", "MiB", "GiB", "TiB"]
 
@@ -18,8 +21,47 @@ def size_text(size: int) -> str:
 
 
 def describe_summary(summary: Summary) -> str:
+    """What was done, with a table by dtype where it says what was compressed."""
     files = "1 file" if summary.num_files == 1 else f"{summary.num_files} files"
-    return f"{files}, plain {size_text(summary.plain_size)}, stored {_stored(summary.plain_size, summary.stored_size)}"
+    line = f"{files}, plain {size_text(summary.plain_size)}, stored {_stored(summary.plain_size, summary.stored_size)}"
+    return "\n".join([*_table(summary.rows), line])
+
+
+def summary_facts(summary: Summary) -> dict[str, Any]:
+    """The same for JSON."""
+    return {
+        "num_files": summary.num_files,
+        "plain_size": summary.plain_size,
+        "stored_size": summary.stored_size,
+        "ratio": ratio(summary.plain_size, summary.stored_size),
+        "dtypes": as_facts(summary.rows),
+        "notes": list(summary.notes),
+    }
+
+
+def describe_rehearsal(found: Estimates) -> str:
+    """What compress would do: a line for each file, the table, and the sum."""
+    lines = [f"{file['action']:8} {_line(file)}" for file in found.files]
+    sums = _line(total(found.files) | {"path": f"total of {len(found.files)} files"})
+    return "\n".join(["would be done (sizes estimated from a sample):", *lines, *_table(found.rows), " " * 9 + sums])
+
+
+def rehearsal_facts(found: Estimates) -> dict[str, Any]:
+    """The same for JSON."""
+    return {"files": found.files, "total": total(found.files), "dtypes": as_facts(found.rows)}
+
+
+def _table(rows: Iterable[Row]) -> Iterator[str]:
+    if rows:
+        yield f"{'dtype':8} {'files':>7} {'plain':>11} {'stored':>11} {'saved':>11}"
+    for row in rows:
+        sizes = " ".join(f"{size_text(size):>11}" for size in (row.plain_size, row.stored_size))
+        share = f" {row.saved / row.plain_size:6.1%}" if row.plain_size else ""
+        yield f"{row.dtype:8} {row.num_files:>7} {sizes} {_saved(row):>11}{share}"
+
+
+def _saved(row: Row) -> str:
+    return size_text(row.saved) if row.saved >= 0 else f"-{size_text(-row.saved)}"
 
 
 def describe_info(facts: dict[str, Any]) -> str:

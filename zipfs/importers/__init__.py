@@ -8,7 +8,7 @@ first, so others cost nothing and numpy is loaded for none of them.
 
 import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from zipfs.errors import UsageError
 from zipfs.importers import weight_map
@@ -24,12 +24,13 @@ _DELTA = "_delta_"
 class Importer:
     """What one run of compress imports. A context manager; one caller at a time.
 
-    base: path of the file that ZipNN's deltas were made against. notes: a line for each thing that a user may not
-    expect.
+    base: path of the file that ZipNN's deltas were made against. takes: whether the file at a path is to be converted.
+    notes: a line for each thing that a user may not expect.
     """
 
-    def __init__(self, base: str | None = None):
+    def __init__(self, base: str | None = None, takes: Callable[[str], bool] = lambda path: True):
         self.notes: list[str] = []
+        self._takes = takes
         self._claimed: set[tuple[str, str]] = set()
         self._stack = contextlib.ExitStack()
         self._base = None if base is None else self._stack.enter_context(Source(base))
@@ -50,6 +51,8 @@ class Importer:
         does not matter. ImportedFileError for a damaged file, UsageError for a delta without its base.
         """
         name = os.path.basename(source.path)
+        if not self._takes(source.path):
+            return None
         if name.endswith(weight_map.SUFFIX):
             return self._open_map(source, name)
         plain = _plain_name(source, name)
@@ -101,7 +104,7 @@ class Importer:
         if source.size > weight_map.MAX_SIZE:
             return None
         folder = os.path.dirname(source.path)
-        text = weight_map.rewrite(source.pread(source.size, 0), lambda file: _plain_name_of(os.path.join(folder, file)))
+        text = weight_map.rewrite(source.pread(source.size, 0), lambda file: self._plain_name_of(os.path.join(folder, file)))
         return None if text is None else Rewritten(source, name, text)
 
     def _claim(self, source: Source, plain: str, kept: Collection[str]) -> bool:
@@ -113,6 +116,16 @@ class Importer:
             return False
         self._claimed.add((folder, plain))
         return True
+
+    def _plain_name_of(self, path: str) -> str | None:
+        """_plain_name() of the file at `path`; None as well when there is none."""
+        if not _claims(os.path.basename(path)) or not self._takes(path):
+            return None
+        try:
+            with Source(path) as source:
+                return _plain_name(source, os.path.basename(path))
+        except (OSError, UsageError):
+            return None
 
     def _leave(self, source: Source, why: str) -> None:
         self.notes.append(f"{show(source.path)}: {why}; compressed as the file that it is")
@@ -135,17 +148,6 @@ def _plain_name(source: Source, name: str) -> str | None:
     from zipfs.importers.znn import is_znn
 
     return name[: -len(_ZNN)] if is_znn(source) else None
-
-
-def _plain_name_of(path: str) -> str | None:
-    """_plain_name() of the file at `path`; None as well when there is none."""
-    if not _claims(os.path.basename(path)):
-        return None
-    try:
-        with Source(path) as source:
-            return _plain_name(source, os.path.basename(path))
-    except (OSError, UsageError):
-        return None
 
 
 def _undelta(stem: str, extension: str) -> str:
