@@ -95,7 +95,7 @@ def restore(source: Source, output: Output, pipelines: PipelinePool, progress: P
                     raise damage[0]
                 hashing = pipeline.aside(sha256.update, plain)
                 try:
-                    output.write(plain, at)
+                    output.write_sparse(plain, at)
                 finally:
                     hashing.result()
                 at += len(plain)
@@ -103,5 +103,6 @@ def restore(source: Source, output: Output, pipelines: PipelinePool, progress: P
     if header["sha256"] not in (None, sha256.digest()):
         raise FormatError("PLAIN_CHECKSUM", "the SHA-256 of the decoded bytes is not the header's", source.path)
     source.check_unchanged()
+    output.resize(header["plain_size"])
     output.copy_attributes(source.stat)
     return header["plain_size"]

@@ -22,6 +22,8 @@ WRITE_BACK = 16 << 20
 """Bytes after which an output begins to go to disk, so that the last fsync finds little left to write."""
 
 SYNC_FILE_RANGE_WRITE = 2
+_ZEROS = bytes(128 << 10)
+"""As long as a hole at least."""
 NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 """Answers where a folder may not be read, or its file system syncs no folders: then everything is synced."""
 
@@ -70,6 +72,19 @@ class Output:
         if offset - self._written_back >= WRITE_BACK:
             start_write_back(self.fd, self._written_back, offset - self._written_back)
             self._written_back = offset
+
+    def write_sparse(self, buffer: memoryview, offset: int) -> None:
+        """As write(), but stretches of zeros become holes; resize() must come last."""
+        start = 0
+        for at in range(0, len(buffer), len(_ZEROS)):
+            part = buffer[at : at + len(_ZEROS)]
+            if not part[0] and not part[-1] and bytes(part) == _ZEROS[: len(part)]:
+                self.write(buffer[start:at], offset + start)
+                start = at + len(part)
+        self.write(buffer[start:], offset + start)
+
+    def resize(self, size: int) -> None:
+        os.ftruncate(self.fd, size)
 
     def copy_attributes(self, source: os.stat_result) -> None:
         """Takes over mode and times; the last thing before rename().
