@@ -93,10 +93,7 @@ def mount_command(
 
 def umount_command(mnt: PathLike) -> int:
     """Takes a mount away, dead ones too. MountError when nothing of ours is there, or when it is in use: by whom."""
-    mountpoint = os.path.realpath(os.fsdecode(mnt))
-    mount = points.find_mount(mountpoint)
-    if mount is None or mount.fstype != points.FSTYPE:
-        raise MountError(f"{show(mountpoint)}: no zipfs mount is here; see: findmnt -t {points.FSTYPE}")
+    mountpoint = points.find_ours(mnt).mountpoint
     try:
         points.unmount(mountpoint)
     except OSError as error:

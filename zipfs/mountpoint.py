@@ -77,6 +77,15 @@ def refuse_mounted(path: str) -> None:
             raise MountError(f"{show(path)}: is shown by a mount, which is read-only; first: zipfs umount {where}")
 
 
+def find_ours(mnt: str | bytes | os.PathLike) -> Mount:
+    """The zipfs mount at mnt, dead or alive. MountError when there is none."""
+    mountpoint = os.path.realpath(os.fsdecode(mnt))
+    mount = find_mount(mountpoint)
+    if mount is None or mount.fstype != FSTYPE:
+        raise MountError(f"{show(mountpoint)}: no zipfs mount is here; see: findmnt -t {FSTYPE}")
+    return mount
+
+
 def parse_mount(line: str) -> Mount:
     head, tail = line.split(" - ", 1)
     _, _, device, _, mountpoint, options, *_ = head.split(" ")
