@@ -24,6 +24,13 @@ tells more.
 
 Outputs that exist are an error and stay as they are, unless --force replaces
 them. At the end a table tells the bytes of each dtype.
+
+With --in-place and no DST each file of SRC is replaced by its container, with
+owner, extended attributes and ACLs as well; what saves too little stays. A
+file that is open for writing, changes meanwhile, or has hard links elsewhere
+is left alone and named. A run that was killed is finished by the next.
+`zipfs mount SRC` then shows the plain files at SRC itself, and
+`zipfs decompress --in-place SRC` undoes it. Nothing is imported.
 """
 _EPILOG = """\
 A GLOB is matched against paths relative to SRC: * and ? stand for anything but
@@ -42,7 +49,7 @@ def add(commands) -> None:
     parser = common.add_command(commands, "compress", _compress, "compress a file or a folder", _DESCRIPTION)
     parser.epilog = _EPILOG
     parser.add_argument("src", metavar="SRC", help="a file or a folder")
-    parser.add_argument("dst", metavar="DST", help="a name ending in .zipfs, or a folder, not inside SRC")
+    common.add_target(parser, "a name ending in .zipfs, or a folder, not inside SRC")
     common.add_jobs(parser, "threads that encode")
     add_selection(parser)
     parser.add_argument("--force", action="store_true", help="replace existing outputs")
@@ -121,14 +128,29 @@ def _rule(text: str) -> tuple[str, str]:
 
 
 def _compress(
-    src: str, dst: str, jobs: int | None, force: bool, base: str | None, dry_run: bool, as_json: bool, **rules: Any
+    src: str,
+    dst: str | None,
+    in_place: bool,
+    jobs: int | None,
+    force: bool,
+    base: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **rules: Any,
 ) -> int:
+    unfit = {"--force": force, "--base": base is not None, "--dry-run; zipfs estimate tells what it would save": dry_run}
+    common.check_target(dst, in_place, [option for option, is_used in unfit.items() if is_used])
     chosen = selection(**rules)
     if dry_run:
         return _rehearse(src, dst, chosen, force, base, as_json)
     try:
         with common.progress("compress", src) as progress:
-            summary = zipfs.compress(src, dst, jobs=jobs, force=force, base=base, progress=progress, **chosen)
+            if in_place:
+                from zipfs.in_place_run import compress_in_place
+
+                summary = compress_in_place(src, jobs=jobs, progress=progress, **chosen)
+            else:
+                summary = zipfs.compress(src, dst, jobs=jobs, force=force, base=base, progress=progress, **chosen)
     except FailuresError as error:
         _tell(error.summary, as_json)
         raise
