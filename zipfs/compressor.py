@@ -199,6 +199,7 @@ class Compressor:
             output.discard()
             self._progress(-done, -stored_done)
         else:
+            self._progress(0, sizes.stored_size - stored_done)
             self.tally.add_container(*sizes, tensors)
         return sizes
 

@@ -57,9 +57,7 @@ def _add_shares(
         counted.add(index)
 
 
-def _tensors(
-    segment_map: SegmentMap, tried: dict[str, tuple[int, int]], ratio: float
-) -> list[tuple[str, int, int]]:
+def _tensors(segment_map: SegmentMap, tried: dict[str, tuple[int, int]], ratio: float) -> list[tuple[str, int, int]]:
     """The tensors, at the ratio of what was tried of their dtype, or at that of the file."""
     ratios = {dtype: stored / plain for dtype, (plain, stored) in tried.items()}
     return [(s.dtype, s.size, int(s.size * ratios.get(s.dtype, ratio))) for s in segment_map.segments]

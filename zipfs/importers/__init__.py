@@ -104,7 +104,9 @@ class Importer:
         if source.size > weight_map.MAX_SIZE:
             return None
         folder = os.path.dirname(source.path)
-        text = weight_map.rewrite(source.pread(source.size, 0), lambda file: self._plain_name_of(os.path.join(folder, file)))
+        text = weight_map.rewrite(
+            source.pread(source.size, 0), lambda file: self._plain_name_of(os.path.join(folder, file))
+        )
         return None if text is None else Rewritten(source, name, text)
 
     def _claim(self, source: Source, plain: str, kept: Collection[str]) -> bool:
