@@ -18,28 +18,13 @@ from zipfs.output import Output
 from zipfs.pipeline import Pipeline, Slot
 from zipfs.source import Source
 
-LEVELS = {"fast": 0, "default": 1, "max": 2}
 MAX_PLAIN_SIZE = 1 << 50
-MIN_SAVING = 0.02
-"""A file that shrinks by less is not worth a container."""
-
 
 class Sizes(NamedTuple):
     """Plain and stored bytes of what was written."""
 
     plain_size: int
     stored_size: int
-
-
-def level_number(level: str) -> int:
-    if level not in LEVELS:
-        raise UsageError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
-    return LEVELS[level]
-
-
-def largest_worthwhile(plain_size: int) -> int:
-    """Size of the largest container that saves enough."""
-    return int(plain_size * (1 - MIN_SAVING))
 
 
 def write_container(
