@@ -1,16 +1,22 @@
-"""The parts of scripts/bench that judge: entropies, bars, and rows that are what they say."""
+"""The parts of scripts/bench that judge or simulate: entropies, bars, rows and containers that are what they say."""
 
 import importlib
+import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import zipfs
 from zipfs.layouts.safetensors import parse_safetensors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-bars, gguf_blocks, rows = (importlib.import_module(f"benchmarks.{name}") for name in ("bars", "gguf_blocks", "rows"))
+MODULES = ("bars", "crowd", "flame", "gguf_blocks", "mount_cold", "mount_lru", "rows", "sparse_container", "verdicts")
+bars, crowd, flame, gguf_blocks, mount_cold, mount_lru, rows, sparse_container, verdicts = (
+    importlib.import_module(f"benchmarks.{name}") for name in MODULES
+)
 
 
 def test_joint_entropy_is_of_each_tensor(rng):
@@ -66,3 +72,68 @@ def test_gguf_blocks_mean_the_weights(rng, name, error):
     fields = gguf_blocks.FORMATS[name][1](blocks)
     parts = [values.size * bits for field, (values, bits) in fields.items() if field != "both together"]
     assert sum(parts) == blocks.size * 8, "the fields are all there is"
+
+
+@pytest.mark.parametrize(("capacity", "hits"), [(1, 0), (2, 2), (3, 4)])
+def test_exact_lru(capacity, hits):
+    """By hand; with room for two, first in first out would hit once."""
+    trace = [1, 2, 1, 3, 1, 2, 3]
+    assert mount_lru.exact_hits(trace, capacity) == hits
+
+
+def test_zipf_trace_is_skewed_and_scattered():
+    trace = mount_lru.zipf_trace(64, 100_000)
+    counts = np.sort(np.bincount(trace, minlength=64))[::-1]
+    assert counts[0] / counts[1] == pytest.approx(2, rel=0.1)
+    assert counts[0] / counts[9] == pytest.approx(10, rel=0.1)
+    assert list(np.argsort(-np.bincount(trace, minlength=64))[:4]) != [0, 1, 2, 3]
+
+
+def test_speed_up_is_judged_by_what_the_disk_can_save():
+    speeds = {"median": 1.0, "q1": 1.0, "q3": 1.0}
+    row = {"dtype": "bf16", "way": "read", "disk": 0.5, "speed_up": speeds, "decoded_share": 1.0, "warm": speeds}
+    for shrinks, warm_over_plain, met in ((1.5, 9.0, False), (1.05, 9.0, True), (1.5, 1.05, True), (1.5, 1.1, False)):
+        hoped_for = mount_cold.hoped_for(shrinks, warm_over_plain)
+        speed_up, decoded = mount_cold.bars([row | {"hoped_for": hoped_for}])
+        assert (speed_up["met"], decoded["met"]) == (met, True)
+    assert not mount_cold.bars([row | {"hoped_for": 1.0, "decoded_share": 0.97}])[1]["met"]
+    assert mount_cold.break_even([row, row | {"warm": {"median": 3.0}}]) == {("bf16", "read"): 3.0}
+
+
+def test_paired_ratios_are_paired():
+    assert verdicts.ratios([2, 4, 6], [1, 2, 3])["median"] == 2
+
+
+def test_sparse_container_is_one(tmp_path):
+    size = sparse_container.write(tmp_path / "sparse.zipfs", 2, 16)
+    assert size == 2 * 127 << 16
+    zipfs.decompress(tmp_path / "sparse.zipfs", tmp_path / "sparse")
+    assert (tmp_path / "sparse").read_bytes() == sparse_container.VALUE * size
+
+
+def test_crowd_is_a_crowd():
+    """Processes of their own, whose results are added up; one that fails is told."""
+    own, _ = crowd.run([os.getpid] * 3)
+    assert own != 3 * os.getpid()
+    total, seconds = crowd.run([lambda: 1, lambda: 2])
+    assert (total, seconds > 0) == (3, True)
+    with pytest.raises(RuntimeError, match="failed"):
+        crowd.run([lambda: 1, lambda: 1 // 0])
+
+
+def test_flame_is_as_wide_as_its_samples(tmp_path):
+    stacks = [[3, ["reader", "read"]], [1, ["reader", "seek"]], [4, ["daemon", "<decode>"]]]
+    root = flame.tree(stacks)
+    assert (root["count"], root["below"]["reader"]["count"], flame.depth(root)) == (8, 4, 3)
+    flame.draw(stacks, tmp_path / "flame.svg", "all")
+    text = (tmp_path / "flame.svg").read_text()
+    assert text.count("<rect") == 6
+    assert "&lt;decode&gt;: 4 samples" in text
+
+
+def test_reports_of_several_runs_are_one(tmp_path):
+    mount = pytest.importorskip("benchmarks.mount")
+    for number in (1, 2):
+        report = {"machine": {}, "left_out": {}, "told": {}, "parts": {"lru": number, f"part{number}": 0}}
+        (tmp_path / str(number)).write_text(json.dumps(report))
+    assert mount.merge([tmp_path / "1", tmp_path / "2"])["parts"] == {"lru": 2, "part1": 0, "part2": 0}

@@ -4,8 +4,8 @@
  *
  *   fuse_null MOUNTPOINT FILE_SIZE SOURCE STORED_SHARE THREADS
  *
- * FILE_SIZE in bytes; STORED_SHARE of a container is its stored size over its plain size. Stays in the foreground;
- * SIGTERM unmounts. The readahead window is left to the caller, as for any mount.
+ * FILE_SIZE in bytes; STORED_SHARE of a container is its stored size over its plain size, 0: the bare transport. Stays
+ * in the foreground; SIGTERM unmounts. The readahead window is left to the caller, as for any mount.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 312
@@ -82,6 +82,7 @@ static void null_open(fuse_req_t request, fuse_ino_t node, struct fuse_file_info
 static int fetch_stored(size_t size, off_t offset)
 {
     const size_t wanted = (size_t)(served.share * (double)size);
+    if (!wanted) return 0;
     const off_t last = served.source_size - (off_t)wanted;
     const off_t at = (off_t)(served.share * (double)offset);
     return pread(served.source, stored, wanted, at < last ? at : last) < 0 ? errno : 0;

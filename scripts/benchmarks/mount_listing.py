@@ -1,4 +1,6 @@
-"""`find` and `ls -lR` over many small containers in 1,000 folders, through the mount and over the source itself."""
+"""`find` and `ls -lR` over many small containers in 1,000 folders, through the mount and over the source itself; and
+what the daemon remembers of it.
+"""
 
 import contextlib
 import os
@@ -7,17 +9,21 @@ import sys
 import time
 from pathlib import Path
 
-from . import servers, table
+from . import daemons, servers, table, verdicts
+from .mount_work import MIB, Part, Work, say
 
 NUM_FOLDERS = 1000
 FIND_EXTRA_S, FIND_BAR = 1.0, 1.5
+MEMORY_BAR = 64
+"""MiB more after a `find`."""
 COMMANDS = {"find": ["find"], "ls -lR": ["ls", "-lR"]}
+RUNS = 3
 SETTLE_S = 1.2
 """What the kernel believes of names is gone by then."""
 
 
-def make(root: Path, num_files: int) -> None:
-    """Equal containers, each a file of its own."""
+def make(root: Path, num_files: int) -> Path:
+    """A folder of equal containers, each a file of its own."""
     (root / "text").write_bytes(b"hello " * 2000)
     command = [sys.executable, "-m", "zipfs", "compress", str(root / "text"), str(root / "text.zipfs")]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
@@ -28,6 +34,7 @@ def make(root: Path, num_files: int) -> None:
             folder.mkdir(parents=True)
         (folder / f"model-{number // NUM_FOLDERS:05}.safetensors.zipfs").write_bytes(data)
     os.sync()
+    return root / "many"
 
 
 def seconds(command: list[str], path: str) -> float:
@@ -37,37 +44,47 @@ def seconds(command: list[str], path: str) -> float:
     return time.perf_counter() - start
 
 
-def run(work: Path, num_files: int, drivers: list[str], runs: int) -> dict:
-    """{num_files, mounted_s, seconds: {server: {command: seconds per run}}}; "source" is without a mount."""
-    root = servers.make_folder(work, "listing")
-    make(root, num_files)
+def measure(work: Work) -> dict:
+    """{num_files, mounted_s, grown: bytes, seconds: {server: {command: seconds per run}}}; "source" has no mount."""
+    say(f"{work.num_files} files")
+    root = servers.make_folder(work.folder, "listing")
+    many = make(root, work.num_files)
     with contextlib.ExitStack() as stack:
         start = time.perf_counter()
-        mounts = [stack.enter_context(servers.folder_mount(root / "many", root / "zipfs"))]
+        mountpoint, pid = stack.enter_context(servers.folder_mount(many, root))
         mounted = time.perf_counter() - start
-        mounts += [stack.enter_context(servers.folder_mount(root / "many", root / name, name)) for name in drivers]
-        paths = {"source": str(root / "many")}
-        paths |= {"zipfs" if path.name == "zipfs" else f"zipfs ({path.name})": str(path) for path in mounts}
+        before = daemons.rss(pid)
+        paths = {"source": str(many), "zipfs": str(mountpoint)}
+        for name in work.drivers:
+            paths[f"zipfs ({name})"] = str(stack.enter_context(servers.folder_mount(many, root, driver=name))[0])
         measured = {
-            name: {title: [seconds(command, path) for _ in range(runs)] for title, command in COMMANDS.items()}
+            name: {title: [seconds(command, path) for _ in range(RUNS)] for title, command in COMMANDS.items()}
             for name, path in paths.items()
         }
-    return {"num_files": num_files, "mounted_s": mounted, "seconds": measured}
+        grown = daemons.rss(pid) - before
+    return {"num_files": work.num_files, "mounted_s": mounted, "grown": grown, "seconds": measured}
 
 
-def medians(listing: dict, name: str) -> dict[str, float]:
-    return {title: table.summary(values)["median"] for title, values in listing["seconds"][name].items()}
+def medians(result: dict, name: str) -> dict[str, float]:
+    return {title: table.summary(values)["median"] for title, values in result["seconds"][name].items()}
 
 
-def bars(listing: dict) -> list[dict]:
-    source, shown = medians(listing, "source")["find"], medians(listing, "zipfs")["find"]
+def bars(result: dict) -> list[dict]:
+    source, shown = medians(result, "source")["find"], medians(result, "zipfs")["find"]
+    shown += result["mounted_s"]
     wanted = FIND_EXTRA_S + FIND_BAR * source
-    name = f"{listing['num_files']} files: mounted and found, in s"
-    return [table.bar(name, listing["mounted_s"] + shown, "<=", wanted)]
+    name = f"{result['num_files']} files in {NUM_FOLDERS} folders"
+    return [
+        verdicts.bar(f"{name}: mounted and found, in s", shown, "<=", wanted, f"plain find {source:.2f}"),
+        verdicts.bar(f"{name}: daemon's RSS afterwards, MiB more", result["grown"] / MIB, "<=", MEMORY_BAR),
+    ]
 
 
-def to_markdown(listing: dict) -> str:
+def markdown(result: dict) -> str:
     return table.markdown(
-        [f"{listing['num_files']} containers in {NUM_FOLDERS} folders, s", *COMMANDS],
-        [[name, *(f"{median:.2f}" for median in medians(listing, name).values())] for name in listing["seconds"]],
+        [f"{result['num_files']} containers in {NUM_FOLDERS} folders, s", *COMMANDS],
+        [[name, *(f"{median:.2f}" for median in medians(result, name).values())] for name in result["seconds"]],
     )
+
+
+PART = Part("listing", measure, bars, markdown)

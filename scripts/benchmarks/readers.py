@@ -1,11 +1,14 @@
 """Reading a file end to end as engines do, with its pages dropped from the page cache or not; GB/s of plain bytes."""
 
 import errno
+import importlib
 import mmap
 import os
 import time
+from collections.abc import Iterable
 
 import numpy as np
+import safetensors
 
 READ_BLOCK = 1 << 20
 DIRECT_BLOCK = 4 << 20
@@ -25,10 +28,16 @@ def warm_pages(path: str) -> None:
     by_read(path)
 
 
+def make_block(size: int) -> mmap.mmap:
+    """A page-aligned buffer whose pages are there, as O_DIRECT needs."""
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    block.write(bytes(size))
+    return block
+
+
 def by_blocks(path: str, flags: int, block_size: int) -> int:
     """Bytes read by preadv into one page-aligned buffer."""
-    block = mmap.mmap(-1, block_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    block.write(bytes(block_size))
+    block = make_block(block_size)
     fd = os.open(path, os.O_RDONLY | flags)
     try:
         done = 0
@@ -57,7 +66,24 @@ def by_mmap(path: str) -> int:
         return size
 
 
-WAYS = {"read": by_read, "mmap": by_mmap, "O_DIRECT": by_direct}
+def by_safetensors(path: str) -> int:
+    """Every tensor, copied into memory of its own by torch."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        loaded = {name: file.get_tensor(name).clone() for name in file.offset_keys()}
+        return sum(values.nbytes for values in loaded.values())
+
+
+WAYS = {"read": by_read, "mmap": by_mmap, "O_DIRECT": by_direct, "safetensors": by_safetensors}
+TRANSPORT_WAYS = ("read", "mmap", "O_DIRECT")
+"""Those that end in the kernel."""
+LOADING_WAYS = ("read", "mmap", "safetensors")
+"""Those of programs that load a model."""
+
+
+def get_ready(ways: Iterable[str]) -> None:
+    """Loads what the ways need, so that the first run does not pay for it."""
+    if "safetensors" in ways:
+        importlib.import_module("torch")
 
 
 def can_read(path: str, way: str) -> bool:

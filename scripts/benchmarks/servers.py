@@ -1,4 +1,4 @@
-"""What `scripts/bench mount` reads from: the same bytes served by zipfs, the null server and squashfs.
+"""What `scripts/bench mount` reads from: the same bytes served by zipfs and by the null server.
 
 Each server is a context manager that yields a Served and leaves nothing mounted, also after an error; Missing says why
 one cannot run here.
@@ -6,16 +6,23 @@ one cannot run here.
 
 import contextlib
 import dataclasses
+import mmap
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import zipfs
+from zipfs.errors import MountError
+from zipfs.mount import start, stop
+from zipfs.pipeline import CHUNK_LOG2
 
 HERE = Path(__file__).parent
+NULL, NULL_BARE = "null server", "null server without source"
+EVICTOR = "evictor"
+"""A file of constant chunks, larger than the cache, that lies beside what is read."""
 START_SECONDS = 30
 STOP_SECONDS = 10
 
@@ -32,6 +39,10 @@ class Served:
     source: str | None = None
     """The file that holds the stored bytes."""
     mountpoint: str | None = None
+    pid: int | None = None
+    """The daemon of a zipfs mount."""
+    stored_size: int | None = None
+    """Where the source is larger than what it holds of the file."""
 
 
 def require(*programs: str) -> None:
@@ -100,80 +111,61 @@ def foreground_server(command: list[str], mountpoint: str, path: str) -> Iterato
 
 
 def make_folder(work: Path, name: str) -> Path:
-    folder = work / name
-    folder.mkdir()
-    return folder
+    """A new folder, whose name begins so."""
+    return Path(tempfile.mkdtemp(dir=work, prefix=f"{name}-"))
 
 
 @contextlib.contextmanager
-def zipfs_mount(work: Path, container: Path, cache_size: int, driver: str | None = None) -> Iterator[Served]:
+def folder_mount(source: Path, work: Path, **options) -> Iterator[tuple[Path, int]]:
+    """(mountpoint, pid of the daemon) of a zipfs mount of a folder; options as of zipfs.mount()."""
+    try:
+        daemon = start(source, mountpoint := make_folder(work, "mnt"), **options)
+    except MountError as error:
+        raise Missing(str(error)) from None
+    try:
+        yield mountpoint, daemon.process.pid
+    finally:
+        stop(daemon)
+
+
+def empty_cache(mountpoint: str) -> None:
+    """Pushes what is held of other files out of a zipfs mount's chunk cache, if its folder has an EVICTOR."""
+    fd = os.open(Path(mountpoint) / EVICTOR, os.O_RDONLY | os.O_DIRECT)
+    with contextlib.closing(mmap.mmap(-1, mmap.PAGESIZE)) as block:
+        for offset in range(0, os.fstat(fd).st_size, 1 << CHUNK_LOG2):
+            os.preadv(fd, [block], offset)
+    os.close(fd)
+
+
+@contextlib.contextmanager
+def zipfs_mount(work: Path, container: Path, cache_size: int, driver: str | None = None, **options) -> Iterator[Served]:
     """A zipfs mount of the container's folder; driver None is the default one."""
     name = f"zipfs ({driver})" if driver else "zipfs"
-    mountpoint = make_folder(work, name)
-    try:
-        with zipfs.mount(container.parent, mountpoint, cache_size=cache_size, driver=driver):
-            yield Served(name, str(mountpoint / container.stem), str(container), str(mountpoint))
-    except zipfs.MountError as error:
-        raise Missing(str(error)) from None
+    with folder_mount(container.parent, work, cache_size=cache_size, driver=driver, **options) as (mountpoint, pid):
+        yield Served(name, str(mountpoint / container.stem), str(container), str(mountpoint), pid)
 
 
-@contextlib.contextmanager
-def folder_mount(source: Path, mountpoint: Path, driver: str | None = None) -> Iterator[Path]:
-    """A zipfs mount of a folder; the mountpoint is made."""
-    mountpoint.mkdir()
-    try:
-        with zipfs.mount(source, mountpoint, driver=driver):
-            yield mountpoint
-    except zipfs.MountError as error:
-        raise Missing(str(error)) from None
-
-
-@contextlib.contextmanager
-def null_server(work: Path, container: Path, plain_size: int, readahead: int | None) -> Iterator[Served]:
-    """fuse_null.c over the container: pread of the stored share and one reply copy per request."""
+def null_program(work: Path) -> Path:
+    """fuse_null.c, compiled once."""
     require("cc", "pkg-config")
-    program, mountpoint = work / "fuse_null", make_folder(work, "null")
+    program = work / "fuse_null"
     flags = subprocess.run(["pkg-config", "--cflags", "--libs", "fuse3 >= 3.12"], capture_output=True, text=True)
     if flags.returncode:
         raise Missing("needs the headers of libfuse3 3.12 or newer")
-    run("cc", "-O2", str(HERE / "fuse_null.c"), "-o", str(program), *flags.stdout.split())
-    share = container.stat().st_size / plain_size
+    if not program.exists():
+        run("cc", "-O2", str(HERE / "fuse_null.c"), "-o", str(program), *flags.stdout.split())
+    return program
+
+
+@contextlib.contextmanager
+def null_server(
+    work: Path, container: Path, plain_size: int, readahead: int | None, bare: bool = False
+) -> Iterator[Served]:
+    """fuse_null.c over the container: pread of the stored share, unless bare, and one reply copy per request."""
+    program, mountpoint = null_program(work), make_folder(work, "null")
+    share = 0 if bare else container.stat().st_size / plain_size
     threads = max(2, len(os.sched_getaffinity(0)))
     command = [str(program), str(mountpoint), str(plain_size), str(container), f"{share:.6f}", str(threads)]
     with foreground_server(command, str(mountpoint), str(mountpoint / "file")):
         set_readahead(str(mountpoint), readahead)
-        yield Served("null server", str(mountpoint / "file"), str(container), str(mountpoint))
-
-
-def squashfs_image(work: Path, plain: Path) -> Path:
-    """A zstd image of the plain file's folder with blocks of 1 MiB."""
-    require("mksquashfs")
-    image = work / "image.squashfs"
-    if not image.exists():
-        options = ["-comp", "zstd", "-Xcompression-level", "3", "-b", "1M", "-noappend", "-no-progress", "-quiet"]
-        run("mksquashfs", str(plain.parent), str(image), *options)
-    return image
-
-
-@contextlib.contextmanager
-def squashfs_kernel(work: Path, plain: Path, readahead: int | None) -> Iterator[Served]:
-    if os.geteuid():
-        raise Missing("only root may mount it")
-    require("mount")
-    image, mountpoint = squashfs_image(work, plain), make_folder(work, "squashfs")
-    run("mount", "-t", "squashfs", "-o", "loop,ro", str(image), str(mountpoint))
-    try:
-        set_readahead(str(mountpoint), readahead)
-        yield Served("squashfs, kernel", str(mountpoint / plain.name), str(image), str(mountpoint))
-    finally:
-        unmount(str(mountpoint))
-
-
-@contextlib.contextmanager
-def squashfuse(work: Path, plain: Path, readahead: int | None) -> Iterator[Served]:
-    require("squashfuse_ll")
-    image, mountpoint = squashfs_image(work, plain), make_folder(work, "squashfuse")
-    command = ["squashfuse_ll", "-f", str(image), str(mountpoint)]
-    with foreground_server(command, str(mountpoint), str(mountpoint / plain.name)):
-        set_readahead(str(mountpoint), readahead)
-        yield Served("squashfuse_ll", str(mountpoint / plain.name), str(image), str(mountpoint))
+        yield Served(NULL_BARE if bare else NULL, str(mountpoint / "file"), str(container), str(mountpoint))
