@@ -22,7 +22,12 @@ NUM_FLIPS = 400
 
 def check(data: bytes) -> list[Segment]:
     """Detects, and checks what every caller relies on."""
-    found = detect(lambda count, offset: data[offset : offset + count], len(data))
+
+    def pread(count: int, offset: int) -> bytes:
+        assert 0 <= count <= len(data) and 0 <= offset < len(data), "os.pread takes no others"
+        return data[offset : offset + count]
+
+    found = detect(pread, len(data))
     end = 0
     for segment in found:
         assert segment.offset >= end and segment.offset + segment.size <= len(data)

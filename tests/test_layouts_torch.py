@@ -129,17 +129,16 @@ def test_empty_tensors_and_scalars():
     assert shapes(saved({"e": torch.ones(0, 3), "s": torch.tensor(1.5)})) == {"e": ("F32", (0, 3)), "s": ("F32", ())}
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
-def test_compressed_members_are_opaque(compression):
+def test_compressed_members_are_opaque():
     data = saved({"a": torch.ones(1000)})
     assert detect_bytes(rewritten(data, keep))
-    assert detect_bytes(rewritten(data, keep, compression)) == []
-
-
-def test_zip_bombs_are_opaque():
-    data = saved({"a": torch.ones(1000)})
-    bomb = rewritten(data, lambda name, content: bytes(64 << 20) if "data/" in name else content, zipfile.ZIP_DEFLATED)
-    assert detect_bytes(bomb) == []
+    assert detect_bytes(rewritten(data, keep, zipfile.ZIP_DEFLATED)) == []
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(file, "w") as new:
+        for name in old.namelist():  # the storage alone, of bytes that deflate makes no shorter
+            compression = zipfile.ZIP_DEFLATED if name.endswith("data/0") else zipfile.ZIP_STORED
+            new.writestr(name, os.urandom(4000) if name.endswith("data/0") else old.read(name), compression)
+    assert detect_bytes(file.getvalue()) == []
 
 
 def test_big_endian_archives_are_opaque():
