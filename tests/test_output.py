@@ -69,7 +69,7 @@ def test_another_owner_lends_nobody_his_rights(tmp_path, uid, gid, expected):
     mine = os.fstat(made.fd)
     times = {"st_atime_ns": 0, "st_mtime_ns": 0}
     status = SimpleNamespace(st_mode=0o106755, st_uid=mine.st_uid + uid, st_gid=mine.st_gid + gid, **times)
-    made.copy_attributes(status)
+    made.copy_mode_and_times(status)
     assert stat.S_IMODE(os.fstat(made.fd).st_mode) == expected
     made.discard()
 

@@ -3,6 +3,7 @@
 Mode and times are set by Output.copy_attributes, after these: a change of the owner takes rights out of the mode.
 """
 
+import contextlib
 import errno
 import os
 
@@ -11,27 +12,36 @@ _TOLERATED = ("security.", "trusted.", "system.nfs4")
 _NO_XATTRS = {errno.ENOTSUP, errno.ENOSYS}
 
 
-def copy_owner(source_fd: int, fd: int) -> None:
+def copy_owner(source: os.stat_result, fd: int) -> None:
     """Owner and group; OSError EPERM where they are those of others."""
-    theirs, own = os.fstat(source_fd), os.fstat(fd)
-    if (theirs.st_uid, theirs.st_gid) != (own.st_uid, own.st_gid):
-        os.fchown(fd, theirs.st_uid, theirs.st_gid)
+    own = os.fstat(fd)
+    if (source.st_uid, source.st_gid) != (own.st_uid, own.st_gid):
+        os.fchown(fd, source.st_uid, source.st_gid)
 
 
-def copy_xattrs(source_fd: int, fd: int) -> None:
-    """Extended attributes, ACLs among them; what the folder gave the other file goes. OSError for one that cannot be
-    had on the other file, unless it is one that only root may write.
+def copy_xattrs(source: int, target: int) -> None:
+    """Extended attributes, ACLs among them, from one open file or folder to another; what the folder above gave the
+    other goes. OSError for one that cannot be had there, unless it is one that only root may write.
     """
-    wanted = _xattrs(source_fd)
-    for name in wanted | _xattrs(fd):
+    wanted = _xattrs(source)
+    for name in wanted | _xattrs(target):
         try:
             if name in wanted:
-                os.setxattr(fd, name, os.getxattr(source_fd, name))
+                os.setxattr(target, name, os.getxattr(source, name))
             else:
-                os.removexattr(fd, name)
+                os.removexattr(target, name)
         except OSError:
             if not name.startswith(_TOLERATED):
                 raise
+
+
+def copy_possible(source_fd: int, source: os.stat_result, fd: int) -> None:
+    """Both, as far as they can be had: owner and group by root alone, attributes where the file system has them."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            copy_owner(source, fd)
+    with contextlib.suppress(OSError):
+        copy_xattrs(source_fd, fd)
 
 
 def _xattrs(fd: int) -> set[str]:

@@ -104,5 +104,5 @@ def restore(source: Source, output: Output, pipelines: PipelinePool, progress: P
         raise FormatError("PLAIN_CHECKSUM", "the SHA-256 of the decoded bytes is not the header's", source.path)
     source.check_unchanged()
     output.resize(header["plain_size"])
-    output.copy_attributes(source.stat)
+    output.copy_attributes(source)
     return header["plain_size"]

@@ -180,7 +180,7 @@ class InPlace:
                 raise left_alone(source.path, f"{show((strangers or targets)[0])} is there as well, with other bytes")
             output = self._output(source, paths, targets, tell, os.dup(other.fd))
         try:
-            output.copy_attributes(source.stat)
+            output.copy_attributes(source)
         except BaseException:
             output.discard()
             raise

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
-from zipfs import names
+from zipfs import attributes, names
 from zipfs.errors import OutputExistsError, ZipfsError, naming
 from zipfs.leftovers import remove_leftover
 from zipfs.names import show
@@ -86,10 +86,16 @@ class Output:
     def resize(self, size: int) -> None:
         os.ftruncate(self.fd, size)
 
-    def copy_attributes(self, source: os.stat_result) -> None:
-        """Takes over mode and times; the last thing before rename().
+    def copy_attributes(self, source: Source) -> None:
+        """Takes over owner, extended attributes, mode and times, as far as they can be had; the last thing before
+        rename().
+        """
+        attributes.copy_possible(source.fd, source.stat, self.fd)
+        self.copy_mode_and_times(source.stat)
 
-        Not the right to run as the owner where that is another one now: root would lend his own to somebody's program.
+    def copy_mode_and_times(self, source: os.stat_result) -> None:
+        """Not the right to run as the owner where that is another one now: root would lend his own to somebody's
+        program.
         """
         mode, own = stat.S_IMODE(source.st_mode), os.fstat(self.fd)
         if own.st_uid != source.st_uid:
@@ -253,7 +259,7 @@ def copy_file(source: Source, output: Output, progress: Callable[[int], None]) -
         at += count
         progress(count)
     source.check_unchanged()
-    output.copy_attributes(source.stat)
+    output.copy_attributes(source)
 
 
 def sync_directories(paths: Iterable[str]) -> list[OSError]:

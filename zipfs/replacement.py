@@ -83,13 +83,13 @@ class Replacement(Output):
         self._check_lease()
         super().write(buffer, offset)
 
-    def copy_attributes(self, source: os.stat_result) -> None:
+    def copy_attributes(self, source: Source) -> None:
         try:
-            attributes.copy_owner(self._held_fd, self.fd)
-            attributes.copy_xattrs(self._held_fd, self.fd)
+            attributes.copy_owner(source.stat, self.fd)
+            attributes.copy_xattrs(source.fd, self.fd)
         except OSError as error:
             raise left_alone(self._paths[0], f"its owner or attributes cannot be kept ({error.strerror})") from None
-        super().copy_attributes(source)
+        self.copy_mode_and_times(source.stat)
 
     def rename(self) -> None:
         self._check_lease()

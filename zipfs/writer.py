@@ -55,7 +55,7 @@ def write_container(
         return None
     source.check_unchanged()
     check_stored(output, pipeline, source.size, job.copying)
-    output.copy_attributes(source.stat)
+    output.copy_attributes(source)
     return Sizes(source.size, header["container_size"])
 
 

@@ -27,6 +27,10 @@ class Imported(ABC):
         return self.source.path
 
     @property
+    def fd(self) -> int:
+        return self.source.fd
+
+    @property
     def stat(self) -> os.stat_result:
         return self.source.stat
 
