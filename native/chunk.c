@@ -17,6 +17,7 @@
 #include "joint.h"
 #include "palette.h"
 #include "plan.h"
+#include "repeats.h"
 #include "run.h"
 #include "sparse.h"
 #include "zstd_frame.h"
@@ -84,7 +85,7 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     encoder->fields = malloc(ZIPFS_FIELDS_PER_BYTE * size);
     encoder->coded = malloc(size + ZIPFS_RANS_CODED_ROOM);
     encoder->escaped = malloc((size + 63) / 64 * sizeof encoder->escaped[0]);
-    encoder->values = malloc(size * sizeof encoder->values[0]);
+    encoder->values = malloc((size + 64) * sizeof encoder->values[0]);
     encoder->numbers = malloc(size);
     encoder->nibbles_capacity = ZIPFS_NIBBLES_PER_BYTE / 2 * size;
     encoder->nibbles = malloc(encoder->nibbles_capacity + ZIPFS_NIBBLES_PER_BYTE * size);
@@ -148,22 +149,25 @@ static enum zipfs_status note_copy(const struct zipfs_run *run, const uint8_t *s
     return ZIPFS_OK;
 }
 
+/* Decodes to dst or, when `expected` is not NULL, decodes and compares. */
 static enum zipfs_status decode_runs(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst,
-                                     size_t dst_size, struct zipfs_copies *copies) {
+                                     size_t dst_size, const uint8_t *expected, struct zipfs_copies *copies) {
     struct zipfs_run runs[ZIPFS_MAX_RUNS];
     size_t num_runs;
     enum zipfs_status status = zipfs_chunk_runs(src, src_size, dst_size, runs, &num_runs);
     if (status)
         return status;
     codec->plain_size = dst_size;
-    codec->payload_size = src_size;
-    codec->payload_end = codec->ahead = src + src_size;
+    codec->payload_end = src + src_size;
+    codec->ahead = expected ? expected + dst_size : codec->payload_end;
+    codec->ahead_size = expected ? dst_size : src_size;
     src += TABLE_FIXED + ZIPFS_RUN_RECORD * num_runs;
     for (size_t i = 0, at = 0; i < num_runs && !status; i++) {
         if (ZIPFS_UNLIKELY(runs[i].layout == ZIPFS_COPY))
             status = note_copy(&runs[i], src, at, copies);
         else
-            status = zipfs_run_decode(codec, &runs[i], src, dst + at);
+            status = expected ? zipfs_run_check(codec, &runs[i], src, expected + at)
+                              : zipfs_run_decode(codec, &runs[i], src, dst + at);
         src += runs[i].stored_size;
         at += runs[i].plain_size;
     }
@@ -189,7 +193,7 @@ static enum zipfs_status decode(struct zipfs_codec *codec, uint64_t number, cons
     if (codec->kernels->hash(src, entry->stored_size, number) != entry->stored_hash)
         return ZIPFS_CHUNK_CHECKSUM;
     if (entry->kind == ZIPFS_KIND_RUNS)
-        return decode_runs(codec, src, entry->stored_size, dst, dst_size, copies);
+        return decode_runs(codec, src, entry->stored_size, dst, dst_size, NULL, copies);
     if (entry->kind == ZIPFS_KIND_CONSTANT)
         memset(dst, src[0], dst_size);
     else
@@ -230,7 +234,8 @@ static bool bytes_promise(struct zipfs_codec *codec, const uint8_t *src, size_t 
     enum { SAMPLE = 8192 };
     struct zipfs_encoder *encoder = codec->encoder;
     size_t sample = zipfs_min(src_size, SAMPLE), sample_size;
-    return !zstd_frame_compress(encoder->cctx, 1, src + (src_size - sample) / 2, sample, encoder->coded, sample,
+    return zipfs_repeats_nearby(src, src_size) &&
+           !zstd_frame_compress(encoder->cctx, 1, src + (src_size - sample) / 2, sample, encoder->coded, sample,
                                 &sample_size) &&
            (uint64_t)sample_size * src_size < (uint64_t)size * sample;
 }
@@ -453,6 +458,10 @@ static enum zipfs_status plan_all(struct zipfs_codec *codec, const struct job *j
     return status;
 }
 
+static bool is_constant(const uint8_t *src, size_t src_size) {
+    return !memcmp(src, src + 1, src_size - 1);
+}
+
 static enum zipfs_status encode_payload(struct zipfs_codec *codec, const struct job *job,
                                         const struct zipfs_copies *copies, uint8_t *dst,
                                         struct zipfs_entry *entry_ret) {
@@ -462,7 +471,7 @@ static enum zipfs_status encode_payload(struct zipfs_codec *codec, const struct 
     enum zipfs_status status = plan_all(codec, job, copies, &plan);
     if (status)
         return status;
-    if (src_size > 1 && !memcmp(src, src + 1, src_size - 1)) {
+    if (src_size > 1 && is_constant(src, src_size)) {
         dst[0] = src[0];
         entry_ret->kind = ZIPFS_KIND_CONSTANT;
         entry_ret->stored_size = 1;
@@ -497,17 +506,19 @@ static bool copies_fit(const struct zipfs_copies *copies, uint64_t base, size_t 
 }
 
 /* Does the payload decode to src? What it copies the caller answers for. */
-static bool decodes_to(struct zipfs_codec *codec, uint64_t number, const struct zipfs_entry *entry,
-                       const uint8_t *payload, const struct zipfs_copies *copies, const uint8_t *src, size_t src_size) {
-    struct zipfs_copies found;
-    uint8_t *check = codec->encoder->check;
-    if (zipfs_decode_chunk_copies(codec, number, entry, payload, check, src_size, &found))
+static bool decodes_to(struct zipfs_codec *codec, const struct zipfs_entry *entry, const uint8_t *payload,
+                       const struct zipfs_copies *copies, const uint8_t *src, size_t src_size) {
+    struct zipfs_copies found = {.num = 0};
+    if (!zipfs_entry_fits(entry, src_size))
         return false;
-    if (found.num && (found.num != copies->num || memcmp(found.list, copies->list, found.num * sizeof found.list[0])))
+    if (entry->kind == ZIPFS_KIND_STORED)
+        return !memcmp(payload, src, src_size);
+    if (entry->kind == ZIPFS_KIND_CONSTANT)
+        return is_constant(src, src_size) && payload[0] == src[0];
+    if (decode_runs(codec, payload, entry->stored_size, NULL, src_size, src, &found))
         return false;
-    for (size_t i = 0; i < found.num; i++)
-        memcpy(check + found.list[i].at, src + found.list[i].at, found.list[i].size);
-    return !memcmp(check, src, src_size);
+    return !found.num ||
+           (found.num == copies->num && !memcmp(found.list, copies->list, found.num * sizeof found.list[0]));
 }
 
 enum zipfs_status zipfs_encode_chunk(struct zipfs_codec *codec, enum zipfs_level level, uint64_t number,
@@ -539,7 +550,7 @@ enum zipfs_status zipfs_encode_chunk_copies(struct zipfs_codec *codec, enum zipf
     entry.stored_hash = codec->kernels->hash(dst, entry.stored_size, number);
     entry.plain_hash = codec->kernels->hash(src, src_size, 0);
     /* A mismatch would be a defect of this library: it must end here, as an error, and never in a container. */
-    if (!decodes_to(codec, number, &entry, dst, copies, src, src_size))
+    if (!decodes_to(codec, &entry, dst, copies, src, src_size))
         return ZIPFS_PLAIN_CHECKSUM;
     *entry_ret = entry;
     return ZIPFS_OK;

@@ -22,12 +22,12 @@ struct zipfs_encoder {
     uint8_t *fields;         /* the fields of a run, a byte each: FIELDS_PER_BYTE per plain byte */
     uint8_t *coded;          /* rANS bytes, written from the end; the same room takes trial frames of zstd */
     uint64_t *escaped;       /* a bit for each code of a plane */
-    uint16_t *values;        /* that are escapes: chunk_size */
+    uint16_t *values;        /* that are escapes: chunk_size + 64 */
     uint8_t *numbers;        /* of them */
     size_t nibbles_capacity; /* packed: NIBBLES_PER_BYTE; as many bytes follow them */
     uint8_t *nibbles, *far;  /* escapes as they are stored; far: chunk_size bytes */
     uint8_t *trial;          /* a second encoding of a run or chunk, to compare */
-    uint8_t *check;          /* the chunk as decoded again */
+    uint8_t *check;          /* a run as decoded again, or the tile of one */
     uint32_t (*counts)[256]; /* of the windows of a chunk and one more, for divide.c */
 };
 
@@ -38,8 +38,11 @@ struct zipfs_codec {
     uint8_t *contents; /* of ZSTD planes: chunk_size bytes */
     uint8_t *room;     /* for the escapes of the planes of a run:
                         * ZIPFS_ROOM_PER_BYTE * chunk_size + ZIPFS_ROOM_FIXED bytes */
-    size_t plain_size, payload_size; /* of the chunk that is being decoded */
-    const uint8_t *payload_end, *ahead; /* to be prefetched from there */
+    size_t plain_size; /* of the chunk that is being decoded */
+    const uint8_t *payload_end;
+    /* To be prefetched meanwhile: what the caller is likely to want next. */
+    const uint8_t *ahead;
+    size_t ahead_size;
     uint8_t packed[ZIPFS_TILE]; /* the second field of a joint layout, where it was not RAW */
     struct zipfs_plane planes[ZIPFS_MAX_FIELDS];
     struct zipfs_encoder *encoder;

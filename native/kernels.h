@@ -41,6 +41,10 @@ struct zipfs_kernels {
     void (*rans_patterns)(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst);
     /* All n codes of a stream, in reverse. */
     void (*rans_encode)(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n);
+    /* Bits [shift, shift + bits) of each element of 1, 2 or 4 bytes whose bit in `chosen` is set; returns how many.
+     * values_ret has room for 64 more. */
+    size_t (*gather)(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned bits,
+                     size_t n, uint16_t *values_ret);
 
     /* Joint layouts, whose first field is coded by rANS: as rans_decode, and at once to elements. planes[0] is not used,
      * planes[1] is the second field packed as in a RAW plane, further planes are values. */
@@ -73,6 +77,8 @@ void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[
 void zipfs_histogram_avx2(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]);
 void zipfs_expand_scalar(const uint8_t *bits, const uint8_t *src, unsigned width, uint8_t *dst, size_t n);
+size_t zipfs_gather_scalar(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned bits,
+                           size_t n, uint16_t *values_ret);
 size_t zipfs_rans_numbers_scalar(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
 
 #endif

@@ -72,6 +72,42 @@ TARGET static size_t rans_numbers(const uint8_t *nibbles, size_t num_nibbles, ui
     return within ? SIZE_MAX : num;
 }
 
+/* Elements of a byte as words, 32 of them at most: there are seldom more. */
+TARGET static size_t gather_bytes(uint64_t chosen, const uint8_t *src, size_t n, uint16_t *dst) {
+    vec x = _mm512_maskz_compress_epi8(chosen, _mm512_maskz_loadu_epi8(first(n), src));
+    store(dst, _mm512_cvtepu8_epi16(_mm512_castsi512_si256(x)));
+    if (count_of(chosen) > 32)
+        store(dst + 32, _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(x, 1)));
+    return count_of(chosen);
+}
+
+TARGET static size_t gather_words(uint64_t chosen, const uint8_t *src, size_t n, uint16_t *dst) {
+    uint32_t low = (uint32_t)chosen, high = (uint32_t)(chosen >> 32);
+    size_t num_low = count_of(low);
+    store(dst, _mm512_maskz_compress_epi16(low, _mm512_maskz_loadu_epi16((__mmask32)first(n), src)));
+    if (n > 32)
+        store(dst + num_low,
+              _mm512_maskz_compress_epi16(high, _mm512_maskz_loadu_epi16((__mmask32)first(n - 32), src + 64)));
+    return count_of(chosen);
+}
+
+/* A vector of elements at a time; they are shifted when they are words. Whole doublewords are too much to load for the
+ * few that are chosen. */
+TARGET static size_t gather(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned bits,
+                            size_t n, uint16_t *values_ret) {
+    if (width == 4)
+        return zipfs_gather_scalar(chosen, src, width, shift, bits, n, values_ret);
+    size_t num = 0;
+    for (size_t i = 0; i < n; i += GROUP, src += GROUP * width)
+        num += width == 1 ? gather_bytes(chosen[i / GROUP], src, n - i, values_ret + num)
+                          : gather_words(chosen[i / GROUP], src, n - i, values_ret + num);
+    const __m128i count = _mm_cvtsi32_si128((int)shift);
+    const vec mask = _mm512_set1_epi16((short)((1u << bits) - 1));
+    for (size_t i = 0; i < num; i += GROUP / 2)
+        store(values_ret + i, both(_mm512_srl_epi16(load(values_ret + i), count), mask));
+    return num;
+}
+
 /* ---- bitmaps ---- */
 
 /* Words and doublewords, a vector at a time where a whole one of src can be read. */
@@ -100,6 +136,7 @@ const struct zipfs_kernels zipfs_kernels_avx512 = {
     .count_codes = count_codes,
     .rans_numbers = rans_numbers,
     .expand = expand,
+    .gather = gather,
     LAYOUT_LOOPS,
     ENCODE_LOOPS,
     ELEMENT_LOOPS,

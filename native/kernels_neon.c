@@ -22,6 +22,7 @@ const struct zipfs_kernels zipfs_kernels_neon = {
     .count_codes = zipfs_count_codes_scalar,
     .rans_numbers = zipfs_rans_numbers_scalar,
     .expand = zipfs_expand_scalar,
+    .gather = zipfs_gather_scalar,
     LAYOUT_LOOPS,
     ENCODE_LOOPS,
     ELEMENT_LOOPS,

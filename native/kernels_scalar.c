@@ -119,6 +119,38 @@ void zipfs_expand_scalar(const uint8_t *bits, const uint8_t *src, unsigned width
     }
 }
 
+static inline unsigned load_element(const uint8_t *src, unsigned width) {
+    return width == 1 ? src[0] : width == 2 ? zipfs_load16(src) : zipfs_load32(src);
+}
+
+/* width is a constant. Of 64 elements one or two are chosen as a rule: four are taken without asking, since nobody can
+ * predict how many there are. */
+static inline size_t gather(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned mask,
+                            size_t n, uint16_t *values_ret) {
+    size_t num = 0;
+    for (size_t i = 0; i < n; i += 64, src += 64 * width) {
+        uint64_t left = chosen[i / 64], last = UINT64_C(1) << (zipfs_min(n - i, 64) - 1);
+#pragma GCC unroll 4
+        for (unsigned k = 0; k < 4; k++, left &= left - 1) {
+            values_ret[num] =
+                (uint16_t)(load_element(src + width * (unsigned)__builtin_ctzll(left | last), width) >> shift & mask);
+            num += left != 0;
+        }
+        for (; left; left &= left - 1)
+            values_ret[num++] =
+                (uint16_t)(load_element(src + width * (unsigned)__builtin_ctzll(left), width) >> shift & mask);
+    }
+    return num;
+}
+
+size_t zipfs_gather_scalar(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned bits,
+                           size_t n, uint16_t *values_ret) {
+    unsigned mask = (1u << bits) - 1;
+    return width == 1   ? gather(chosen, src, 1, shift, mask, n, values_ret)
+           : width == 2 ? gather(chosen, src, 2, shift, mask, n, values_ret)
+                        : gather(chosen, src, 4, shift, mask, n, values_ret);
+}
+
 /* ---- rANS ---- */
 
 enum { NO_ESCAPE = 256 };
@@ -477,6 +509,7 @@ const struct zipfs_kernels zipfs_kernels_scalar = {
     .rans_numbers = zipfs_rans_numbers_scalar,
     .rans_patterns = rans_patterns,
     .rans_encode = rans_encode,
+    .gather = zipfs_gather_scalar,
     .joint_merge = {[ZIPFS_BF16_JOINT] = joint_merge_bf16, joint_merge_f16, joint_merge_f32, joint_merge_e4m3,
                     joint_merge_e5m2},
     .joint_split = {[ZIPFS_BF16_JOINT] = joint_split_bf16, joint_split_f16, joint_split_f32, joint_split_e4m3,

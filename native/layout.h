@@ -28,10 +28,4 @@ static inline unsigned zipfs_joint_shift(const struct zipfs_layout_info *info) {
     return 8u * info->width - 1 - info->bits[0];
 }
 
-/* The first field of the joint element at src; `width` is that of the layout. */
-static inline unsigned zipfs_joint_value(const struct zipfs_layout_info *info, unsigned width, const uint8_t *src) {
-    uint32_t x = width == 1 ? src[0] : width == 2 ? zipfs_load16(src) : zipfs_load32(src);
-    return x >> zipfs_joint_shift(info) & ((1u << info->bits[0]) - 1);
-}
-
 #endif

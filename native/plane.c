@@ -5,6 +5,7 @@
 
 #include "codec.h"
 #include "common.h"
+#include "repeats.h"
 #include "zstd_frame.h"
 
 /* ---- decoding ---- */
@@ -125,25 +126,11 @@ struct source {
     const uint8_t *elements; /* of the joint layout */
 };
 
-static inline unsigned value_at(const struct source *source, unsigned width, size_t i) {
-    return source->joint ? zipfs_joint_value(source->joint, width, source->elements + i * width) : source->codes[i];
-}
-
 static uint8_t *put_value(uint8_t *dst, unsigned value, unsigned bits) {
     *dst++ = (uint8_t)value;
     if (bits > 8)
         *dst++ = (uint8_t)(value >> 8);
     return dst;
-}
-
-/* The values that the last encoding escaped, to encoder->values; returns how many. width: of an element, a constant. */
-static inline size_t gather_values(const struct zipfs_encoder *encoder, const struct source *source, unsigned width) {
-    size_t num = 0;
-    for (size_t word = 0; word < (source->n + 63) / 64; word++)
-        for (uint64_t left = encoder->escaped[word]; left; left &= left - 1)
-            encoder->values[num++] =
-                (uint16_t)value_at(source, width, 64 * word + (unsigned)__builtin_ctzll(left));
-    return num;
 }
 
 /* Makes the most frequent of the escaped values the near ones. */
@@ -200,10 +187,10 @@ static size_t put_nibbles(const struct zipfs_kernels *kernels, struct zipfs_enco
 /* Writes the escapes that the last encoding met to encoder->nibbles and ->far; returns the number of nibbles. */
 static size_t gather_escapes(const struct zipfs_kernels *kernels, struct zipfs_encoder *encoder,
                              const struct source *source, size_t *num_far_ret) {
-    unsigned width = source->joint ? source->joint->width : 1;
-    size_t num = width == 1   ? gather_values(encoder, source, 1)
-                 : width == 2 ? gather_values(encoder, source, 2)
-                              : gather_values(encoder, source, 4);
+    const struct zipfs_layout_info *joint = source->joint;
+    unsigned width = joint ? joint->width : 1, shift = joint ? zipfs_joint_shift(joint) : 0;
+    size_t num = kernels->gather(encoder->escaped, joint ? source->elements : source->codes, width, shift, source->bits,
+                                 source->n, encoder->values);
     if (encoder->rans.table.num_near)
         choose_near(encoder->values, num, &encoder->rans.table);
     *num_far_ret = number_values(encoder, num, source->bits);
@@ -322,8 +309,9 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
         *coding_ret = ZIPFS_RAW;
         size = encode_raw(kernels, bits, values, n, dst, capacity);
     }
-    bool try_lz = bits == 8 && (lz || effort->exhaustive ||
-                                (effort->probes && looks_lz(codec, values, n, zipfs_min(size, capacity))));
+    bool try_lz = bits == 8 && (effort->exhaustive || (lz && zipfs_repeats(values, n)) ||
+                                (!lz && effort->probes && (!flat || zipfs_repeats_nearby(values, n)) &&
+                                 looks_lz(codec, values, n, zipfs_min(size, capacity))));
     *is_noise_ret = flat && !try_lz;
     if (!try_lz)
         return size;

@@ -47,8 +47,8 @@ static inline size_t zipfs_below(size_t size, bool exhaustive) {
 }
 
 /*
- * Encodes n values in the coding that measures smallest. lz: always try zstd, else only where a sample promises
- * something. Returns the size; SIZE_MAX when it exceeds capacity. coding_ret: the choice. is_noise_ret: RAW was chosen
+ * Encodes n values in the coding that measures smallest. lz: try zstd where bytes repeat, else only where it is also good
+ * at a sample. Returns the size; SIZE_MAX when it exceeds capacity. coding_ret: the choice. is_noise_ret: RAW was chosen
  * from samples alone, which also showed no LZ matches.
  */
 size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n,

@@ -13,8 +13,9 @@ struct plan {
     const struct zipfs_layout_info *info;
     uint32_t layout;
     size_t n;           /* elements */
-    const uint8_t *src; /* plane records */
-    uint8_t *dst;       /* the first element */
+    const uint8_t *src;      /* plane records */
+    uint8_t *dst;            /* the first element; when checking, of each tile */
+    const uint8_t *expected; /* checking: what the elements must be, else NULL */
 };
 
 /* Finds the planes' data and opens each plane. */
@@ -63,9 +64,9 @@ static enum zipfs_status decode_bytes(struct zipfs_codec *codec, const struct pl
     return zipfs_plane_finish(plane);
 }
 
-/* Payload bytes that `size` decoded bytes of the chunk correspond to. */
-static size_t share_of_payload(const struct zipfs_codec *codec, size_t size) {
-    return size * codec->payload_size / codec->plain_size;
+/* Bytes to prefetch while `size` bytes of the chunk are decoded. */
+static size_t share_of_ahead(const struct zipfs_codec *codec, size_t size) {
+    return size * codec->ahead_size / codec->plain_size;
 }
 
 static enum zipfs_status decode_tile(struct zipfs_codec *codec, const struct plan *plan, size_t first, size_t n) {
@@ -79,11 +80,14 @@ static enum zipfs_status decode_tile(struct zipfs_codec *codec, const struct pla
         if (status)
             return status;
     }
-    uint8_t *dst = plan->dst + first * plan->info->width;
-    if (is_joint)
-        return kernels->joint_merge[plan->layout](&codec->planes[0].rans, values, dst, n) ? ZIPFS_OK : ZIPFS_BAD_RANS;
-    kernels->merge[plan->layout](values, dst, n);
-    return ZIPFS_OK;
+    size_t at = first * plan->info->width;
+    uint8_t *dst = plan->expected ? plan->dst : plan->dst + at;
+    if (!is_joint)
+        kernels->merge[plan->layout](values, dst, n);
+    else if (!kernels->joint_merge[plan->layout](&codec->planes[0].rans, values, dst, n))
+        return ZIPFS_BAD_RANS;
+    bool differs = plan->expected && memcmp(dst, plan->expected + at, n * plan->info->width);
+    return differs ? ZIPFS_PLAIN_CHECKSUM : ZIPFS_OK;
 }
 
 /* Elements to decode at a time: a tile, so that what is decoded is still in the cache when it is merged; more where all
@@ -103,8 +107,8 @@ static enum zipfs_status decode_elements(struct zipfs_codec *codec, const struct
     if (plan->info->is_joint) {
         struct zipfs_rans_decoder *rans = &codec->planes[0].rans;
         rans->ahead = codec->ahead;
-        rans->ahead_step = share_of_payload(codec, rans->num_lanes * width);
-        codec->ahead += share_of_payload(codec, plan->n * width);
+        rans->ahead_step = share_of_ahead(codec, rans->num_lanes * width);
+        codec->ahead += share_of_ahead(codec, plan->n * width);
     }
     for (size_t i = 0; i < plan->n && !status; i += step)
         status = decode_tile(codec, plan, i, zipfs_min(plan->n - i, step));
@@ -113,12 +117,9 @@ static enum zipfs_status decode_elements(struct zipfs_codec *codec, const struct
     return status;
 }
 
-enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
-                                   uint8_t *dst) {
-    if (run->layout == ZIPFS_PALETTE)
-        return zipfs_palette_decode(codec, run, src, dst);
-    if (run->layout == ZIPFS_SPARSE)
-        return zipfs_sparse_decode(codec, run, src, dst);
+/* A run of elements; `expected` as in struct plan. */
+static enum zipfs_status decode_fields(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
+                                       uint8_t *dst, const uint8_t *expected) {
     const struct zipfs_layout_info *info = zipfs_layout_info(run->layout);
     if (!info)
         return ZIPFS_UNKNOWN_LAYOUT;
@@ -127,11 +128,39 @@ enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs
     size_t n = (run->plain_size - run->phase) / info->width, tail = (run->plain_size - run->phase) % info->width;
     if (run->stored_size < run->phase + tail + (size_t)ZIPFS_PLANE_RECORD * info->num_fields)
         return ZIPFS_BAD_RUNS;
-    memcpy(dst, src, run->phase);
-    memcpy(dst + run->plain_size - tail, src + run->phase, tail);
-    struct plan plan = {info, run->layout, n, src + run->phase + tail, dst + run->phase};
+    struct plan plan = {info, run->layout, n, src + run->phase + tail, dst + run->phase, NULL};
+    if (!expected) {
+        memcpy(dst, src, run->phase);
+        memcpy(dst + run->plain_size - tail, src + run->phase, tail);
+    } else if (memcmp(src, expected, run->phase) ||
+               memcmp(src + run->phase, expected + run->plain_size - tail, tail)) {
+        return ZIPFS_PLAIN_CHECKSUM;
+    } else {
+        plan.expected = expected + run->phase;
+    }
     enum zipfs_status status = open_planes(codec, &plan, run->stored_size - run->phase - tail);
     return status ? status : decode_elements(codec, &plan);
+}
+
+enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
+                                   uint8_t *dst) {
+    if (run->layout == ZIPFS_PALETTE)
+        return zipfs_palette_decode(codec, run, src, dst);
+    if (run->layout == ZIPFS_SPARSE)
+        return zipfs_sparse_decode(codec, run, src, dst);
+    return decode_fields(codec, run, src, dst, NULL);
+}
+
+/* A tile at a time, which stays in the cache, where that can be. */
+enum zipfs_status zipfs_run_check(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
+                                  const uint8_t *expected) {
+    uint8_t *check = codec->encoder->check;
+    if (zipfs_layout_info(run->layout) && run->layout != ZIPFS_BYTES)
+        return decode_fields(codec, run, src, check, expected);
+    enum zipfs_status status = zipfs_run_decode(codec, run, src, check);
+    if (status)
+        return status;
+    return memcmp(check, expected, run->plain_size) ? ZIPFS_PLAIN_CHECKSUM : ZIPFS_OK;
 }
 
 enum zipfs_status zipfs_run_unwrap(const struct zipfs_run *run, const uint8_t *src, uint8_t *dst,

@@ -10,12 +10,16 @@ enum { ZIPFS_PLANE_RECORD = 8, ZIPFS_RUN_RECORD = 12 };
 enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
                                    uint8_t *dst);
 
+/* Does the payload of a run decode to these plain bytes? An error of decoding, or PLAIN_CHECKSUM. */
+enum zipfs_status zipfs_run_check(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
+                                  const uint8_t *expected);
+
 /* How to encode a run. */
 struct zipfs_recipe {
     uint32_t layout, phase;
     const uint8_t *row; /* of each exponent, for joint layouts: joint.h */
     unsigned num_lanes; /* 0: as the layout has them */
-    bool lz;            /* try zstd on every plane of whole bytes */
+    bool lz;            /* zipfs_plane_encode() */
 };
 
 /* Encodes plain bytes. Returns the size of the payload, SIZE_MAX when it exceeds capacity. is_noise_ret: at least half

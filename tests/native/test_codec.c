@@ -8,6 +8,7 @@
 #include "common.h"
 #include "cpu.h"
 #include "guarded.h"
+#include "run.h"
 #include "sample.h"
 
 enum { CHUNK_LOG2 = 16, CHUNK = 1 << CHUNK_LOG2, NUM_PLAIN_LAYOUTS = ZIPFS_BF16_JOINT /* those of segments */ };
@@ -77,10 +78,33 @@ static void decode(const struct encoded *encoded, uint64_t number, const uint8_t
     CHECK(!memcmp(dst, plain, size));
 }
 
+/* What follows every encoding, on the payload and plain bytes that decode() left: a bit of any run that differs is
+ * found. */
+static void check_runs(const struct encoded *encoded, size_t size, uint64_t *state) {
+    const uint8_t *payload = guarded_at(&payload_memory, encoded->entry.stored_size, true);
+    uint8_t *plain = guarded_at(&dst_memory, size, true);
+    struct zipfs_run runs[ZIPFS_MAX_RUNS];
+    size_t num_runs;
+    if (encoded->entry.kind != ZIPFS_KIND_RUNS)
+        return;
+    CHECK_EQUAL(zipfs_chunk_runs(payload, encoded->entry.stored_size, size, runs, &num_runs), ZIPFS_OK);
+    payload += 4 + ZIPFS_RUN_RECORD * num_runs;
+    for (size_t i = 0; i < num_runs; i++) {
+        size_t edge = random_below(state, 4), last = runs[i].plain_size - 1,
+               at = edge == 0 ? 0 : edge == 1 ? last : random_below(state, runs[i].plain_size);
+        CHECK_EQUAL(zipfs_run_check(codec, &runs[i], payload, plain), ZIPFS_OK);
+        plain[at] ^= (uint8_t)(1 << random_below(state, 8));
+        CHECK_EQUAL(zipfs_run_check(codec, &runs[i], payload, plain), ZIPFS_PLAIN_CHECKSUM);
+        payload += runs[i].stored_size;
+        plain += runs[i].plain_size;
+    }
+}
+
 /* Encodes plain on every kernel, demands one payload, and decodes it on every kernel. Returns its size. */
 static size_t round_trip(const uint8_t *plain, size_t size, uint64_t number, enum zipfs_level level,
                          const struct zipfs_segment *segments, size_t num_segments) {
     static struct encoded encoded[ZIPFS_MAX_KERNELS];
+    uint64_t check_state = seed + size;
     for (size_t k = 0; k < num_usable; k++) {
         bool upper = (size + k) % 2;
         uint8_t *src = guarded_at(&src_memory, size, upper);
@@ -98,6 +122,7 @@ static size_t round_trip(const uint8_t *plain, size_t size, uint64_t number, enu
         codec->kernels = usable[k];
         decode(&encoded[0], number, plain, size, false);
         decode(&encoded[0], number, plain, size, true);
+        check_runs(&encoded[0], size, &check_state);
     }
     return encoded[0].entry.stored_size;
 }
@@ -292,6 +317,26 @@ static void test_fields(void) {
     CHECK(zipfs_layout_rotate(zipfs_layout_info(ZIPFS_BF16_JOINT), 0xb830) == (0x70 << 8 | 1 << 6 | 1 << 5 | 0x10));
 }
 
+/* The first fields of about one in `part` of the joint elements at src, one by one. */
+static void check_gather(const struct zipfs_kernels *kernels, uint32_t layout, const uint8_t *src, size_t n,
+                         size_t part, uint64_t *state) {
+    static uint16_t expected[1000], values[1000 + 64];
+    const struct zipfs_layout_info *info = zipfs_layout_info(layout);
+    size_t num = 0, words = (n + 63) / 64;
+    uint64_t *chosen = (uint64_t *)guarded_at(&payload_memory, 8 * words, true);
+    memset(chosen, 0, 8 * words);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t x = 0;
+        memcpy(&x, src + i * info->width, info->width);
+        if (random_below(state, part))
+            continue;
+        chosen[i / 64] |= UINT64_C(1) << i % 64;
+        expected[num++] = (uint16_t)(zipfs_layout_rotate(info, x) >> (8u * info->width - info->bits[0]));
+    }
+    CHECK_EQUAL(kernels->gather(chosen, src, info->width, zipfs_joint_shift(info), info->bits[0], n, values), num);
+    CHECK(!memcmp(values, expected, num * sizeof values[0]));
+}
+
 /* What joint_split makes of n elements at src, element by element from the fields of section 4.1. */
 static void check_joint_split(const struct zipfs_kernels *kernels, uint32_t layout, const uint8_t *src, size_t n,
                               const uint8_t row[256]) {
@@ -303,7 +348,6 @@ static void check_joint_split(const struct zipfs_kernels *kernels, uint32_t layo
         memcpy(&x, src + i * info->width, info->width);
         uint64_t y = zipfs_layout_rotate(info, x);
         unsigned position = 8u * info->width - info->bits[0], first = (unsigned)(y >> position);
-        CHECK_EQUAL(zipfs_joint_value(info, info->width, src + i * info->width), first);
         expected[0][i] = (uint8_t)(row[first >> 2] < 16 ? 4 * row[first >> 2] + (first & 3) : 64);
         for (unsigned f = 1; f < info->num_fields; f++) {
             position -= info->bits[f];
@@ -334,6 +378,8 @@ static void test_joint_split(void) {
                     row[e] = random_below(&state, 3) ? (uint8_t)random_below(&state, 16) : 255;
                 if (usable[k]->joint_split[layout])
                     check_joint_split(usable[k], layout, src, n, row);
+                for (size_t part = 1; part <= 64; part *= 8)
+                    check_gather(usable[k], layout, src, n, part, &state);
             }
 }
 
