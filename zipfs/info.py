@@ -14,7 +14,8 @@ def info(path: str) -> tuple[dict[str, Any], list[Exception]]:
     """The facts of a file, or {"files": [...], "total": {...}} of a folder, and what could not be read.
 
     A file: path, plain_size, stored_size, ratio (stored by plain), chunk_size, num_chunks, sha256 (hexadecimal, or None
-    when unknown) and segments. A file that is no container is its own plain file: no chunks, no segments.
+    when unknown) and segments. A file that is no container is its own plain file: it has no chunks, and its segments are
+    stored as they are.
     """
     if not os.path.isdir(path):
         return file_info(path), []
@@ -69,7 +70,8 @@ def file_info(path: str, follow: bool = True) -> dict[str, Any]:
     """
     with naming(path), Source(path, follow) as source:
         if not source.is_container():
-            return _facts(path, source.size, source.size, 0, 0, None, [])
+            plain = [segments.StoredSegment(segment, segment.size) for segment in source.segments()]
+            return _facts(path, source.size, source.size, 0, 0, None, plain)
         with _native.Reader(source.fd) as reader:
             header = reader.header
             sha256 = header["sha256"]

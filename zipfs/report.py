@@ -20,6 +20,10 @@ def size_text(size: int) -> str:
     return f"{value:.1f} {_UNITS[unit]}" if unit else f"{size} B"
 
 
+def signed_size_text(size: int) -> str:
+    return size_text(size) if size >= 0 else f"-{size_text(-size)}"
+
+
 def describe_summary(summary: Summary) -> str:
     """What was done, with a table by dtype where it says what was compressed."""
     files = "1 file" if summary.num_files == 1 else f"{summary.num_files} files"
@@ -57,16 +61,35 @@ def _table(rows: Iterable[Row]) -> Iterator[str]:
     for row in rows:
         sizes = " ".join(f"{size_text(size):>11}" for size in (row.plain_size, row.stored_size))
         share = f" {row.saved / row.plain_size:6.1%}" if row.plain_size else ""
-        yield f"{row.dtype:8} {row.num_files:>7} {sizes} {_saved(row):>11}{share}"
-
-
-def _saved(row: Row) -> str:
-    return size_text(row.saved) if row.saved >= 0 else f"-{size_text(-row.saved)}"
+        yield f"{row.dtype:8} {row.num_files:>7} {sizes} {signed_size_text(row.saved):>11}{share}"
 
 
 def describe_info(facts: dict[str, Any]) -> str:
     """The facts of zipfs.info."""
     return "\n".join(_folder(facts) if "files" in facts else _file(facts))
+
+
+def describe_tensors(facts: dict[str, Any]) -> str:
+    """The facts of zipfs.tensors: a table of dtypes, then one of tensors."""
+    lines = [f"{'saved':>11} {'plain':>11} {'stored':>11} {'ratio':>7}  {'dtype':8}  tensors"]
+    lines += [f"{_sizes(row)}  {row['dtype']:8}  {row['num_tensors']}" for row in facts["dtypes"]]
+    lines.append(f"{_sizes(facts['total'])}  {'total':8}  {facts['total']['num_tensors']}")
+    lines += ["", f"{'saved':>11} {'plain':>11} {'stored':>11} {'ratio':>7}  {'dtype':8}  {'shape':>16}  tensor"]
+    is_folder = facts["total"]["num_files"] is not None
+    for tensor in facts["tensors"]:
+        where = f"  in {show(tensor['path'])}" if is_folder else ""
+        name = show(tensor["name"]) + where
+        lines.append(f"{_sizes(tensor)}  {tensor['dtype']:8}  {_shape(tensor):>16}  {name}")
+    return "\n".join(lines)
+
+
+def _sizes(facts: dict[str, Any]) -> str:
+    sizes = (signed_size_text(facts["saved"]), size_text(facts["plain_size"]), size_text(facts["stored_size"]))
+    return " ".join(f"{size:>11}" for size in sizes) + f" {facts['ratio']:7.2%}"
+
+
+def _shape(segment: dict[str, Any]) -> str:
+    return "x".join(map(str, segment["shape"])) or "scalar"
 
 
 def describe_kernels(facts: dict[str, Any]) -> str:
@@ -105,15 +128,14 @@ def _file(facts: dict[str, Any]) -> Iterator[str]:
     yield f"path         {show(facts['path'])}"
     yield f"plain size   {facts['plain_size']} bytes ({size_text(facts['plain_size'])})"
     yield f"stored size  {facts['stored_size']} bytes ({_stored(facts['plain_size'], facts['stored_size'])})"
-    if not facts["chunk_size"]:
+    if facts["chunk_size"]:
+        yield f"chunks       {facts['num_chunks']} of {size_text(facts['chunk_size'])}"
+        yield f"sha256       {facts['sha256'] or 'unknown: imported, the hash of the original file is not known'}"
+    else:
         yield "no container: stored as it is"
-        return
-    yield f"chunks       {facts['num_chunks']} of {size_text(facts['chunk_size'])}"
-    yield f"sha256       {facts['sha256'] or 'unknown: imported, the hash of the original file is not known'}"
     for segment in facts["segments"]:
-        shape = "x".join(map(str, segment["shape"])) or "scalar"
         plain, stored = size_text(segment["plain_size"]), _stored(segment["plain_size"], segment["stored_size"])
-        yield f"  {segment['dtype']:8} {shape:>16} {plain:>11} -> {stored:20} {show(segment['name'])}"
+        yield f"  {segment['dtype']:8} {_shape(segment):>16} {plain:>11} -> {stored:20} {show(segment['name'])}"
 
 
 def _stored(plain_size: int, stored_size: int) -> str:
