@@ -1,6 +1,7 @@
 """Mirrors a folder: every file goes through a converter, everything else keeps its place.
 
-Symlinks stay symlinks, empty folders stay, mtime and mode are kept. FIFOs, sockets and devices are left out and noted.
+Symlinks stay symlinks, hard links within the folder hard links, empty folders stay. Mode and mtime are kept, and as far
+as they can be had owner, extended attributes and ACLs. FIFOs, sockets and devices are left out and noted.
 One failure does not stop the others. Names get visible only when their bytes are on disk (output.Batch).
 """
 
@@ -10,9 +11,10 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple, Protocol
 
-from zipfs import names
+from zipfs import attributes, names
 from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsError, naming
 from zipfs.leftovers import remove_leftovers
+from zipfs.links import HardLinks
 from zipfs.names import show
 from zipfs.output import Batch, refuse_existing
 from zipfs.tally import Row
@@ -66,6 +68,8 @@ def mirror(src: str, dst: str, converter: Converter) -> Summary:
     job = _Mirror(converter)
     with job.batch:
         job.walk(src, dst)
+        job.batch.flush()
+        job.links.make(job.batch)
     job.finish_folders()
     failures = job.failures + job.batch.failures
     if failures:
@@ -133,10 +137,11 @@ class _Mirror:
     def __init__(self, converter: Converter):
         self.converter = converter
         self.batch = Batch()
+        self.links = HardLinks(converter.force)
         self.failures: list[Exception] = []
         self.summary = Summary()
         self._root = ""
-        self._made: list[tuple[str, os.stat_result]] = []
+        self._made: list[tuple[str, str, os.stat_result]] = []
 
     def walk(self, src: str, dst: str) -> None:
         self._root = dst
@@ -151,8 +156,8 @@ class _Mirror:
         """Gives the folders that were made their mode and times, the deepest first, since every name in them changes
         these.
         """
-        for path, status in reversed(self._made):
-            self._attempt(path, _copy_attributes, path, status)
+        for source, path, status in reversed(self._made):
+            self._attempt(path, _copy_attributes, source, status, path)
 
     def _attempt(self, path: str, action: Callable[..., None], *args: Any) -> None:
         """Calls action(*args), keeping its failure, which names `path` when it names nothing."""
@@ -176,7 +181,7 @@ class _Mirror:
             elif entry.is_symlink():
                 self._attempt(entry.path, self._symlink, entry, os.path.join(target, entry.name))
             elif entry.is_file(follow_symlinks=False):
-                self._attempt(entry.path, self._file, entry.path, target, kept)
+                self._attempt(entry.path, self._file, entry, target, kept)
             else:
                 self.summary = self.summary.noting(f"{show(entry.path)}: is no file, folder or symlink; left out")
 
@@ -189,11 +194,16 @@ class _Mirror:
                 raise OutputExistsError(f"{show(target)}: exists already and is no folder") from None
             remove_leftovers(target)
         else:
-            self._made.append((target, os.stat(source)))
+            self._made.append((source, target, os.stat(source)))
             self.batch.touched(os.path.dirname(target) or ".")
 
-    def _file(self, path: str, target: str, kept: Collection[str]) -> None:
-        sizes = self.converter.convert(path, target, kept, self.batch)
+    def _file(self, entry: os.DirEntry, target: str, kept: Collection[str]) -> None:
+        status = entry.stat(follow_symlinks=False)
+        if self.links.takes(status, entry.path, target, kept):
+            self.summary = self.summary.plus(0, 0)
+            return
+        sizes = self.converter.convert(entry.path, target, kept, self.batch)
+        self.links.note(status, entry.name, self.batch.latest)
         self.summary = self.summary.plus(*sizes)
 
     def _symlink(self, entry: os.DirEntry, target: str) -> None:
@@ -202,6 +212,8 @@ class _Mirror:
         refuse_existing(target, self.converter.force)
         try:
             os.symlink(os.readlink(entry.path), temporary)
+            if os.geteuid() == 0:
+                os.chown(temporary, status.st_uid, status.st_gid, follow_symlinks=False)
             os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
             os.rename(temporary, target)
         except BaseException:
@@ -211,6 +223,17 @@ class _Mirror:
         self.batch.touched(os.path.dirname(target))
 
 
-def _copy_attributes(path: str, status: os.stat_result) -> None:
-    os.chmod(path, stat.S_IMODE(status.st_mode))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+def _copy_attributes(source: str, status: os.stat_result, path: str) -> None:
+    with _opened(source) as source_fd, _opened(path) as fd:
+        attributes.copy_possible(source_fd, status, fd)
+        os.fchmod(fd, stat.S_IMODE(status.st_mode))
+        os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -147,8 +147,8 @@ def refuse_existing(path: str, force: bool) -> None:
 class Batch:
     """Finished outputs on their way to disk and to their names: small ones wait for each other and share one sync.
 
-    failures: what went wrong when they were to get their names. A context manager: leaving it publishes what waits, or
-    discards it after an error.
+    failures: what went wrong when they were to get their names; latest: what was added last. A context manager: leaving
+    it publishes what waits, or discards it after an error.
     """
 
     MAX_WAITING = 128
@@ -156,12 +156,14 @@ class Batch:
 
     def __init__(self) -> None:
         self.failures: list[Exception] = []
+        self.latest: Output | None = None
         self._waiting: list[Output] = []
         self._bytes = 0
         self._directories: set[str] = set()
 
     def add(self, output: Output) -> None:
         """Takes over a finished output."""
+        self.latest = output
         self._waiting.append(output)
         self._bytes += os.fstat(output.fd).st_size
         if len(self._waiting) >= self.MAX_WAITING or self._bytes >= self.MAX_WAITING_BYTES:
