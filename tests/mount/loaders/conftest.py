@@ -9,7 +9,6 @@ import pytest
 
 import zipfs
 
-
 SMALL = 64 << 10
 
 
