@@ -16,7 +16,7 @@ import pytest
 from trees import MTIME_NS, fill, listing, put
 
 import zipfs
-from zipfs import in_place, output, replacement
+from zipfs import output, replacement
 from zipfs.cli import main
 from zipfs.errors import FailuresError
 from zipfs.in_place_run import compress_in_place, decompress_in_place
@@ -84,7 +84,7 @@ def test_a_single_file(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["compress", "{}"], ["decompress", "{}"], ["compress", "--in-place", "{}", "dst"], ["decompress", "--in-place", "{}", "dst"]]
+    [[command, *rest] for command in ("compress", "decompress") for rest in (["{}"], ["--in-place", "{}", "dst"])]
     + [["compress", "--in-place", "--force", "{}"], ["compress", "--in-place", "--base", "x", "{}"]],
 )
 def test_wrong_usage(tmp_path, arguments, capsys):
@@ -299,3 +299,172 @@ def test_killed_at_every_step(tmp_path, run):
         now = {name: what[:2] + what[3:] for name, what in listing(work).items() if what[5] is not None}
         assert now == done, number
     assert number > 15
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_killed_at_random(rng, tmp_path, command):
+    """The real command, again and again on the same folder until a run ends by itself."""
+    tree = tmp_path / "tree"
+    for number in range(40):
+        put(tree / f"{number % 4}/{number}", b"%d " % number * int(rng.integers(1, 300_000)))
+    os.link(tree / "0/0", tree / "1/linked")
+    wanted = shown(tree)
+    if command == "decompress":
+        compress_in_place(tree)
+    start, took = time.monotonic(), 0.4
+    for _ in range(15):
+        with subprocess.Popen([sys.executable, "-m", "zipfs", command, "--in-place", str(tree)]) as process:
+            try:
+                process.wait(took * rng.uniform(0.4, 1.5))
+                break
+            except subprocess.TimeoutExpired:
+                process.kill()
+        assert shown(tree) == wanted
+        assert time.monotonic() - start < 60
+    assert main([command, "--in-place", str(tree)]) == 0
+    assert shown(tree) == wanted
+    suffixes = {name.endswith(b".zipfs") for name, what in listing(tree).items() if what[5]}
+    assert suffixes == {command == "compress"}
+
+
+def test_interrupted(tmp_path, monkeypatch):
+    """Ctrl-C after the containers got their names: they go again, since nothing else has."""
+    for name in ("a", "b"):
+        put(tmp_path / name, TEXT)
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replacement.Replacement, "settle", interrupt)
+        assert main(["compress", "--in-place", str(tmp_path)]) == 130
+    assert sorted_names(tmp_path) == ["a", "b"]
+
+
+def test_two_runs_at_once(tmp_path):
+    """Whoever comes second leaves alone what the first works on."""
+    for number in range(60):
+        put(tmp_path / f"{number}", b"%d " % number * 20_000)
+    wanted = shown(tmp_path)
+    command = [sys.executable, "-m", "zipfs", "compress", "--in-place", str(tmp_path)]
+    runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for run in runs:
+        _, told = run.communicate()
+        assert run.returncode == 0, told
+    assert shown(tmp_path) == wanted
+    compress_in_place(tmp_path)
+    assert sorted_names(tmp_path) == sorted(f"{number}.zipfs" for number in range(60))
+
+
+def as_nobody(run: Callable[[], None]) -> None:
+    """Runs it in a process of a user without rights."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            run()
+            os._exit(0)
+        except BaseException as error:
+            os.write(2, f"{error!r}\n".encode())
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def needs_root() -> None:
+    if os.geteuid():
+        pytest.skip("needs root, to make files of other users and file systems")
+
+
+def test_files_of_other_users(tmp_path):
+    needs_root()
+    for path in (tmp_path, *list(tmp_path.parents)[:2]):
+        os.chmod(path, 0o755)
+    tree = tmp_path / "tree"
+    for name in ("mine", "theirs", "grouped"):
+        put(tree / name, TEXT)
+    for path, uid, gid in ((tree, 65534, 65534), (tree / "mine", 65534, 65534), (tree / "grouped", 65534, 1002)):
+        os.chown(path, uid, gid)
+
+    def run() -> None:
+        summary = compress_in_place(tree)
+        assert sorted(note.removeprefix(f"{tree}/") for note in summary.notes) == [
+            "grouped: its owner or attributes cannot be kept (Operation not permitted); left as it is",
+            "theirs: belongs to another user, whose processes may write to it; run as its owner or as root; left as it is",
+        ]
+
+    as_nobody(run)
+    assert sorted_names(tree) == ["grouped", "mine.zipfs", "theirs"]
+    compress_in_place(tree)
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in tree.iterdir()}
+    assert owners == {"grouped.zipfs": (65534, 1002), "mine.zipfs": (65534, 65534), "theirs.zipfs": (0, 0)}
+
+
+def test_folders_that_must_not_be_written_to(tmp_path):
+    needs_root()
+    for path in (tmp_path, *list(tmp_path.parents)[:2]):
+        os.chmod(path, 0o755)
+    for name in ("a/x", "b/x"):
+        put(tmp_path / "tree" / name, TEXT, 0o444)
+    subprocess.run(["chown", "-R", "65534:65534", tmp_path / "tree"], check=True)
+    (tmp_path / "tree/a").chmod(0o555)
+
+    def run() -> None:
+        with pytest.raises(FailuresError) as caught:
+            compress_in_place(tmp_path / "tree")
+        assert [error.errno for error in caught.value.failures] == [errno.EACCES]
+        assert caught.value.failures[0].filename == str(tmp_path / "tree/a/x.zipfs")
+
+    as_nobody(run)
+    assert sorted_names(tmp_path / "tree/b") == ["x.zipfs"]
+    compress_in_place(tmp_path / "tree")
+    assert sorted_names(tmp_path / "tree/a") == ["x.zipfs"]
+    assert (tmp_path / "tree/a").stat().st_mode & 0o777 == 0o555
+    assert (tmp_path / "tree/a/x.zipfs").stat().st_mode & 0o777 == 0o444
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, size: str):
+    needs_root()
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], check=False).returncode:
+        pytest.skip("this container may not mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+def test_a_full_disk(rng, tmp_path):
+    """What fits is done, what waits makes room for more, the rest stays; with room again the next run does it."""
+    disk = tmp_path / "disk"
+    with small_disk(disk, "8m"):
+        for number in range(5):
+            put(disk / f"fits {number}", rng.bytes(800_000) + bytes(200_000))
+        put(disk / "large", rng.bytes(2_400_000) + bytes(100_000))
+        wanted = shown(disk)
+        with pytest.raises(FailuresError) as caught:
+            compress_in_place(disk)
+        assert [error.errno for error in caught.value.failures] == [errno.ENOSPC]
+        assert sorted_names(disk) == sorted([f"fits {number}.zipfs" for number in range(5)] + ["large"])
+        assert shown(disk) == wanted
+        subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
+        compress_in_place(disk)
+        assert shown(disk) == wanted and "large.zipfs" in sorted_names(disk)
+
+
+def test_a_file_system_that_cannot_tell_who_writes(tmp_path, monkeypatch):
+    put(tmp_path / "a", TEXT)
+    real = replacement.fcntl.fcntl
+
+    def refuse(fd, command, argument=0):
+        if command == replacement.fcntl.F_SETLEASE:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(fd, command, argument)
+
+    monkeypatch.setattr(replacement.fcntl, "fcntl", refuse)
+    summary = compress_in_place(tmp_path)
+    assert "cannot tell who writes to it" in summary.notes[0]
+    assert sorted_names(tmp_path) == ["a"]
