@@ -7,36 +7,26 @@ the mount answers, and checks it.
 
 import contextlib
 import errno
+import json
 import os
 import select
 import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from zipfs import drivers
 from zipfs import mountpoint as points
 from zipfs.daemon import Settings
-from zipfs.errors import MountError, UsageError
-from zipfs.names import show
+from zipfs.errors import MountError
+from zipfs.mount_options import ALWAYS_ON, MountOptions, choose
+from zipfs.names import STATS, show
+from zipfs.tune import limit_paths, raise_readahead, read_limit
 
-DEFAULT_CACHE_SIZE = 256 << 20
-DEFAULT_AHEAD_SIZE = 0
-DEFAULT_READAHEAD_KB = 2048
-"""Measured on 2 cores, 1 GiB of BF16, 9 interleaved runs: over 1024, reading is 1.11 times as fast (quartiles 0.97 to
-1.51) and mapping 1.07 times (0.94 to 1.18); on busy cores 1.16 to 1.31 and 1.16. 4096 maps slower. A random page fault,
-which reads that much, takes 1.1 ms instead of 0.7.
-"""
-MAX_JOBS = 1024
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 5
-ALWAYS_ON = {"ro", "nosuid", "nodev", "default_permissions"}
-FLAGS = {"allow_other", "noexec"}
-LOG_FD = {False: -1, True: 2}
-"""Where a daemon logs unless told otherwise, by whether it is in the foreground: syslog, stderr."""
 PathLike = str | bytes | os.PathLike
 
 
@@ -45,6 +35,7 @@ class Daemon(NamedTuple):
 
     process: subprocess.Popen
     mount: points.Mount
+    chosen: MountOptions
     notes: list[str]
 
 
@@ -53,41 +44,20 @@ def mount_command(
     mnt: PathLike | None = None,
     *,
     foreground: bool = False,
-    cache_size: int | None = None,
-    jobs: int | None = None,
-    ahead_size: int | None = None,
-    drop_source_cache: bool = False,
-    options: str | Iterable[str] = (),
-    driver: str | None = None,
-    log_file: PathLike | None = None,
     verbose: bool = False,
+    **options: Any,
 ) -> int:
     """Shows the plain files of src at mnt, None: at src itself; returns 0 when the mount answers, or, in the
     foreground, the exit code once it has ended.
 
-    cache_size: bytes of decoded chunks to keep; ahead_size: of these, for chunks decoded ahead of sequential readers;
-    drop_source_cache: drop containers from the page cache behind sequential readers; jobs: chunks decoded at one time,
-    None: one per CPU; options: as after mount's `-o`, of those in parse_options(); driver: one of zipfs.drivers.NAMES,
-    None for the best there is.
-    MountError with the remedy when it cannot be done.
+    options: those of zipfs.mount_options.choose(). verbose: tell on stderr what is in force. MountError with the remedy
+    when it cannot be done.
     """
-    daemon = start(
-        src,
-        mnt,
-        foreground=foreground,
-        cache_size=cache_size,
-        jobs=jobs,
-        ahead_size=ahead_size,
-        drop_source_cache=drop_source_cache,
-        options=options,
-        driver=driver,
-        log_file=log_file,
-    )
+    daemon = start(src, mnt, foreground=foreground, **options)
     for note in daemon.notes:
         print(f"zipfs: {note}", file=sys.stderr)
     if verbose:
-        mount = daemon.mount
-        print(f"zipfs: {show(mount.mountpoint)}: device {mount.device}, pid {daemon.process.pid}", file=sys.stderr)
+        print(f"zipfs: {describe(daemon)}", file=sys.stderr)
     return wait(daemon.process) if foreground else 0
 
 
@@ -111,8 +81,7 @@ def mount(src: PathLike, mnt: PathLike | None = None, **options: Any) -> Iterato
     """Shows the plain files of src at mnt (None: at src itself) for the length of a `with` block, whose target is the
     mountpoint.
 
-    Options: cache_size, jobs, ahead_size, drop_source_cache, options, driver, log_file of mount_command(). At the end
-    the mount goes away even if files are still open.
+    options: those of zipfs.mount_options.choose(). At the end the mount goes away even if files are still open.
     """
     daemon = start(src, mnt, **options)
     try:
@@ -126,54 +95,40 @@ def start(
     mnt: PathLike | None = None,
     *,
     foreground: bool = False,
-    cache_size: int | None = None,
-    jobs: int | None = None,
-    ahead_size: int | None = None,
-    drop_source_cache: bool = False,
-    options: str | Iterable[str] = (),
-    driver: str | None = None,
-    log_file: PathLike | None = None,
     removes_mountpoint: bool = False,
+    **options: Any,
 ) -> Daemon:
-    """Starts a daemon and returns when its mount answers; for the parameters see mount_command().
+    """Starts a daemon and returns when its mount answers.
 
     foreground: the daemon logs to stderr and ends with this process. removes_mountpoint: at its end the daemon removes
-    the folder that it mounted at.
+    the folder that it mounted at. options: those of zipfs.mount_options.choose().
 
     MountError with the remedy, and nothing left behind, when it cannot.
     """
-    flags, readahead_kb = parse_options(options)
-    if driver not in (None, *drivers.NAMES):
-        raise UsageError(f"driver {driver!r}: unknown; known are {', '.join(drivers.NAMES)}")
-    if jobs is not None and not 1 <= jobs <= MAX_JOBS:
-        raise UsageError(f"jobs {jobs}: must be 1 to {MAX_JOBS}")
-    if cache_size is not None and not 0 <= cache_size < 1 << 63:
-        raise UsageError(f"cache size {cache_size}: must be 0 bytes or more, and below 2**63")
-    if ahead_size is not None and not 0 <= ahead_size < 1 << 63:
-        raise UsageError(f"ahead size {ahead_size}: must be 0 bytes or more, and below 2**63")
-    source, mountpoint = prepare(src, mnt, flags)
+    chosen = choose(**options)
+    source, mountpoint = prepare(src, mnt, chosen.flags)
     with contextlib.ExitStack() as files:
         ready, daemon_end = (files.enter_context(end) for end in open_pipe())
         settings = Settings(
             source=source,
             mountpoint=mountpoint,
-            cache_size=DEFAULT_CACHE_SIZE if cache_size is None else cache_size,
-            jobs=jobs or 0,
-            ahead_size=DEFAULT_AHEAD_SIZE if ahead_size is None else ahead_size,
-            drop_source_cache=drop_source_cache,
-            options=flags,
-            driver=driver,
+            cache_size=chosen.cache_size,
+            jobs=chosen.jobs,
+            ahead_size=chosen.ahead_size,
+            drop_source_cache=chosen.drop_source_cache,
+            options=chosen.flags,
+            driver=chosen.driver,
             foreground=foreground,
             owner_pid=os.getpid() if foreground else 0,
             removes_mountpoint=removes_mountpoint,
             ready_fd=daemon_end.fileno(),
-            log_fd=files.enter_context(open(log_file, "ab")).fileno() if log_file else LOG_FD[foreground],
+            log_fd=log_fd(files, chosen.log_file, foreground),
         )
         process = spawn(settings)
         daemon_end.close()
         with ending(process, mountpoint):
             await_ready(process, ready.fileno())
-            return check(process, mountpoint, ALWAYS_ON | set(flags), readahead_kb)
+            return check(process, mountpoint, chosen)
 
 
 def prepare(src: PathLike, mnt: PathLike | None, flags: dict[str, bool]) -> tuple[str, str]:
@@ -193,25 +148,11 @@ def open_pipe() -> tuple[BinaryIO, BinaryIO]:
     return open(reading_fd, "rb", buffering=0), open(writing_fd, "wb", buffering=0)
 
 
-def parse_options(options: str | Iterable[str]) -> tuple[dict[str, bool], int]:
-    """(flags for the driver, readahead in KiB) from `allow_other,readahead_kb=4096`. UsageError names what is not
-    known.
-
-    Known are allow_other, noexec, readahead_kb=N, and what always holds: ro, nosuid, nodev, default_permissions.
-    """
-    flags: dict[str, bool] = {}
-    readahead_kb = DEFAULT_READAHEAD_KB
-    words = options.split(",") if isinstance(options, str) else [word for part in options for word in part.split(",")]
-    for word in filter(None, words):
-        name, _, value = word.partition("=")
-        if name == "readahead_kb" and value.isascii() and value.isdigit():
-            readahead_kb = int(value)
-        elif word in FLAGS:
-            flags[word] = True
-        elif word not in ALWAYS_ON:
-            known = ", ".join(sorted(FLAGS | ALWAYS_ON))
-            raise UsageError(f"-o {word}: unknown mount option; known are {known}, readahead_kb=N")
-    return flags, readahead_kb
+def log_fd(files: contextlib.ExitStack, log_file: PathLike | None, foreground: bool) -> int:
+    """Where the daemon logs: a file, which is closed with `files`, else stderr or -1 for syslog."""
+    if log_file:
+        return files.enter_context(open(log_file, "ab")).fileno()
+    return 2 if foreground else -1
 
 
 def spawn(settings: Settings) -> subprocess.Popen:
@@ -270,7 +211,7 @@ def explain(line: str) -> str:
     return line
 
 
-def check(process: subprocess.Popen, mountpoint: str, wanted: set[str], readahead_kb: int) -> Daemon:
+def check(process: subprocess.Popen, mountpoint: str, chosen: MountOptions) -> Daemon:
     try:
         os.statvfs(mountpoint)  # returns when the daemon has answered; the kernel has then taken over its settings
     except OSError as error:
@@ -278,9 +219,24 @@ def check(process: subprocess.Popen, mountpoint: str, wanted: set[str], readahea
             f"{show(mountpoint)}: the mount does not answer: {error.strerror}; try -f to see why"
         ) from None
     mount = points.find_mount(mountpoint)
-    points.check_options(mount, wanted)
-    note = points.raise_readahead(mount, readahead_kb)
-    return Daemon(process, mount, [note] if note else [])
+    points.check_options(mount, ALWAYS_ON | set(chosen.flags))
+    note = raise_readahead(mount, chosen.readahead_kb)
+    return Daemon(process, mount, chosen, [note] if note else [])
+
+
+def describe(daemon: Daemon) -> str:
+    """The mount and what is in force there, as the kernel and the daemon tell."""
+    mount, chosen = daemon.mount, daemon.chosen
+    with open(os.path.join(mount.mountpoint, STATS), "rb") as file:
+        settings = json.load(file)["settings"]
+    values = {
+        "profile": chosen.profile,
+        **{limit: read_limit(path) for limit, path in limit_paths(mount).items()},
+        **settings,
+        "options": ",".join(sorted(mount.options)),
+    }
+    effective = ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+    return f"{show(mount.mountpoint)}: device {mount.device}, pid {daemon.process.pid}, {effective}"
 
 
 def wait(process: subprocess.Popen) -> int:

@@ -220,13 +220,3 @@ def check_options(mount: Mount | None, wanted: set[str]) -> None:
     missing = wanted - mount.options
     if missing:
         raise MountError(f"{show(mount.mountpoint)}: mounted without {', '.join(sorted(missing))}, and unmounted again")
-
-
-def raise_readahead(mount: Mount, size_kb: int) -> str | None:
-    """Lets the kernel ask for size_kb ahead of a reader. Returns what to tell the user when that is left to root."""
-    setting = Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb")
-    try:
-        setting.write_text(str(size_kb))
-    except OSError:
-        return f"the kernel asks for little at a time; for faster reads, as root: echo {size_kb} > {setting}"
-    return None

@@ -65,5 +65,6 @@ def run_command(command: Sequence[str], environment: dict[str, str], mask: set[i
         if ended:
             code = os.waitstatus_to_exitcode(status)
             return 128 - code if code < 0 else code
-        if received.si_signo in PASSED_ON and received.si_code <= 0:  # else from a terminal, which tells the command too
+        # From a process, not from a terminal, which tells the command too.
+        if received.si_signo in PASSED_ON and received.si_code <= 0:
             os.kill(pid, received.si_signo)

@@ -52,7 +52,9 @@ def describe_stats(facts: dict[str, Any]) -> str:
     """A table for people: a line for each file that was read, and one for all."""
     rows = [(*HEADINGS, "file"), *_rows(facts)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
-    lines = ["  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows]
+    lines = [
+        "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    ]
     return "\n".join([_memory(facts), *lines])
 
 

@@ -31,7 +31,11 @@ class Warmed(NamedTuple):
 
 
 def warm(
-    paths: Iterable[PathLike], *, evict: bool = False, jobs: int = 1, progress: Callable[[int], None] = lambda size: None
+    paths: Iterable[PathLike],
+    *,
+    evict: bool = False,
+    jobs: int = 1,
+    progress: Callable[[int], None] = lambda size: None,
 ) -> Warmed:
     """Reads all files at the paths into the page cache, or with `evict` drops them from it.
 

@@ -5,7 +5,7 @@ import os
 import random
 import time
 
-from zipfs.mount import DEFAULT_CACHE_SIZE
+from zipfs.mount_options import DEFAULT_PROFILE, PROFILES
 
 from . import crowd, daemons, readers, servers, verdicts
 from .mount_work import MIB, Part, Work, say
@@ -33,7 +33,7 @@ def read_randomly(path: str, seed: int, seconds: float) -> int:
 def measure(work: Work) -> dict:
     """{cache_size, seconds, peak, read, idle: {seconds, rss}, numpy}, in bytes."""
     model, seconds = work.model(), 60 * work.minutes
-    cache_size = min(DEFAULT_CACHE_SIZE, work.cache_size)
+    cache_size = min(PROFILES[DEFAULT_PROFILE].cache_size, work.cache_size)
     say(f"memory, {NUM_READERS} readers for {seconds:.0f} s")
     with servers.zipfs_mount(work.folder, model.container, cache_size) as served:
         first = daemons.rss(served.pid)

@@ -17,7 +17,7 @@ import zipfs
 from zipfs import mountpoint as points
 from zipfs.drivers import fusepy, native
 from zipfs.errors import MountError, UsageError
-from zipfs.mount import mount_command, parse_options, start, stop, umount_command
+from zipfs.mount import mount_command, start, stop, umount_command
 from zipfs.tree import MAX_IDLE_FILES
 
 DATA = bf16_bytes(1, 1_000_000)
@@ -351,14 +351,6 @@ def test_a_native_driver_without_its_library_says_so(monkeypatch):
     monkeypatch.setattr(native.importlib, "import_module", import_module)
     with pytest.raises(MountError, match="libfuse3.so.3: cannot open .* --driver mfusepy"):
         native.load()
-
-
-def test_options():
-    assert parse_options("ro,allow_other,readahead_kb=4096,nodev") == ({"allow_other": True}, 4096)
-    assert parse_options(["noexec", "", "nosuid"])[0] == {"noexec": True}
-    for word in ("rw", "allow_others", "readahead_kb=many", "readahead_kb", "direct_io", "allow_other=1"):
-        with pytest.raises(UsageError, match=word):
-            parse_options(f"ro,{word}")
 
 
 def test_mountinfo_lines():

@@ -6,9 +6,22 @@ exit code. common.py holds what they share.
 
 import argparse
 
-from zipfs.commands import compress, decompress, du, estimate, info, mount, run, stats, umount, verify, warm
+from zipfs.commands import (
+    compress,
+    decompress,
+    du,
+    estimate,
+    info,
+    mount,
+    run,
+    stats,
+    tune,
+    umount,
+    verify,
+    warm,
+)
 
-IN_ORDER = (compress, decompress, mount, umount, run, stats, warm, verify, info, du, estimate)
+IN_ORDER = (compress, decompress, mount, umount, run, stats, tune, warm, verify, info, du, estimate)
 """As `zipfs --help` lists them."""
 
 

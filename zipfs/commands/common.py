@@ -1,15 +1,13 @@
 """What commands share: arguments, and how failures and results are told."""
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from zipfs.errors import UsageError, ZipfsError
 from zipfs.names import show
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+from zipfs.sizes import parse_size
 
 
 def add_command(
@@ -56,10 +54,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def size(text: str) -> int:
     """Bytes of a SIZE such as 512M or 2G."""
-    match = re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M or 2G")
-    return int(match[1]) * _UNITS[match[2].upper()]
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def count(text: str) -> int:

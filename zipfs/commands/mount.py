@@ -3,6 +3,7 @@
 import argparse
 
 from zipfs.commands import common
+from zipfs.mount_options import PROFILES
 
 _DESCRIPTION = """\
 Shows the plain files of the folder SRC, which holds containers, at the folder
@@ -27,8 +28,18 @@ def add(commands) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How to mount, for all commands that do."""
+    add_profile(parser)
     parser.add_argument(
         "--cache-size", type=common.size, metavar="SIZE", help="memory for decoded chunks, like 512M or 2G"
+    )
+    parser.add_argument(
+        "--ahead-size", type=common.size, metavar="SIZE", help="of these, for chunks decoded ahead of readers"
+    )
+    parser.add_argument(
+        "--drop-source-cache",
+        action="store_const",
+        const=True,
+        help="drop containers from the page cache behind readers, so that it does not hold both forms",
     )
     common.add_jobs(parser, "chunks decoded at one time")
     parser.add_argument(
@@ -38,6 +49,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--driver", choices=["native", "mfusepy", "fusepy"], help="FUSE binding (default: the best there is)"
     )
     parser.add_argument("--log-file", metavar="FILE", help="log there (default: syslog, or stderr with -f)")
+
+
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--profile",
+        choices=list(PROFILES),
+        help="what readers do: whole files (default), parts here and there, or whole files in little memory",
+    )
 
 
 def _mount(src: str, mnt: str | None, **options) -> int:
