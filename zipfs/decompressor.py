@@ -5,12 +5,12 @@ import os
 from collections.abc import Callable, Collection
 
 from zipfs import _native, names
-from zipfs.chunks import decoded_blocks
-from zipfs.errors import FormatError, ZipfsError, naming
+from zipfs.chunks import decode_blocks
+from zipfs.errors import CorruptError, FormatError, ZipfsError, naming
 from zipfs.folder import Summary, convert_file, mirror
 from zipfs.names import show
 from zipfs.output import Batch, Output, copy_file, discarding
-from zipfs.pipeline import PipelinePool
+from zipfs.pipeline import Block, PipelinePool
 from zipfs.source import Source
 
 Progress = Callable[[int], None]
@@ -88,18 +88,16 @@ def restore(source: Source, output: Output, pipelines: PipelinePool, progress: P
         header = reader.header
         pipeline = pipelines.get(header["chunk_log2"])
         sha256 = hashlib.sha256()
-        at = 0
-        with decoded_blocks(reader, source.path, pipeline) as blocks:
-            for _, (plain, damage) in blocks:
-                if damage:
-                    raise damage[0]
-                hashing = pipeline.aside(sha256.update, plain)
-                try:
-                    output.write_sparse(plain, at)
-                finally:
-                    hashing.result()
-                at += len(plain)
+
+        def receive(block: Block, start: int, plain: memoryview, damage: list[CorruptError]) -> None:
+            if damage:
+                raise damage[0]
+            with block.turn():
+                sha256.update(plain)
                 progress(len(plain))
+            output.write_sparse(plain, start)
+
+        decode_blocks(reader, source.path, pipeline, receive)
     if header["sha256"] not in (None, sha256.digest()):
         raise FormatError("PLAIN_CHECKSUM", "the SHA-256 of the decoded bytes is not the header's", source.path)
     source.check_unchanged()

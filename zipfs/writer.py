@@ -1,6 +1,6 @@
 """Compresses one file: plain bytes in, a checked container out, under its final name only once it is whole and on disk.
 
-source ──blocks──> threads (read, encode, decode again, compare) ──in order──> SHA-256, payloads, index ──> root,
+source ──blocks──> threads (read; SHA-256 in turn; encode, decode again, compare; index in turn; write) ──> root,
 segments, header ──> every stored byte read back. Tensors that repeat earlier ones become copies of them
 (zipfs/duplicates.py). Deterministic: the same bytes, level and chunk size give the same container with any number of
 threads.
@@ -15,10 +15,14 @@ from zipfs.errors import UsageError, naming
 from zipfs.index import MAX_ROOT, IndexWriter, index_size, root_size
 from zipfs.names import HEADER_SIZE, show
 from zipfs.output import Output
-from zipfs.pipeline import Pipeline, Slot
+from zipfs.pipeline import Block, Pipeline
 from zipfs.source import Source
 
 MAX_PLAIN_SIZE = 1 << 50
+
+HASHING, PLACING = range(2)
+"""What blocks take turns for: SHA-256, and a place in the container."""
+
 
 class Sizes(NamedTuple):
     """Plain and stored bytes of what was written."""
@@ -59,6 +63,10 @@ def write_container(
     return Sizes(source.size, header["container_size"])
 
 
+class _TooLargeError(Exception):
+    """The container would get too large to be worth it."""
+
+
 class _Job:
     """One file on its way: what is known so far of its container."""
 
@@ -70,6 +78,7 @@ class _Job:
         self.progress = progress
         self.segment_map = segments.SegmentMap(source.segments())
         self.duplicates = duplicates.Duplicates(source, self.segment_map.segments, pipeline.chunk_log2)
+        self.max_payloads_end: int | None = None
         self.copying: set[int] = set()  # chunks that were encoded with copies
         self.stored_sizes = [0] * len(self.segment_map.segments)
         self.sha256 = hashlib.sha256()
@@ -78,45 +87,46 @@ class _Job:
 
     def write_payloads(self, max_size: int | None) -> bool:
         """Encodes and writes all chunks; False when the container would get larger than max_size."""
-        rest = index_size(self.num_chunks)
-        with self.pipeline.ordered(self._encode, self.pipeline.num_blocks(self.source.size)) as blocks:
-            for slot, (plain_size, entries, shares, copying) in blocks:
-                hashing = self.pipeline.aside(self.sha256.update, slot.plain[:plain_size])
-                try:
-                    stored_size = sum(entry[0] for entry in entries)
-                    self.output.write(slot.stored[:stored_size], self.index.end)
-                finally:
-                    hashing.result()
-                for entry in entries:
-                    self.index.add(*entry)
-                self.copying.update(copying)
-                for segment, share in shares:
-                    self.stored_sizes[segment] += share
-                self.progress(plain_size)
-                if max_size is not None and self.index.end + rest > max_size:
-                    return False
+        self.max_payloads_end = None if max_size is None else max_size - index_size(self.num_chunks)
+        try:
+            self.pipeline.run(self._encode, self.pipeline.num_blocks(self.source.size), num_turnstiles=2)
+        except _TooLargeError:
+            return False
         return True
 
-    def _encode(self, codec: _native.Codec, number: int, slot: Slot) -> tuple[int, list, list, set]:
-        """Reads and encodes one block into slot.stored.
-
-        In a pipeline thread. Returns plain size, entries, segment shares and the chunks with copies.
-        """
-        start = number * self.pipeline.block_size
-        plain = slot.plain[: min(self.pipeline.block_size, self.source.size - start)]
+    def _encode(self, block: Block) -> None:
+        """Reads, hashes, encodes and writes one block. In a pipeline thread."""
+        start = block.number * self.pipeline.block_size
+        plain = block.plain[: min(self.pipeline.block_size, self.source.size - start)]
         self.source.read_into(plain, start)
+        with block.turn(HASHING):
+            self.sha256.update(plain)
         records = self.segment_map.packed(start, start + len(plain))
         copies = self.duplicates.copies(start, plain)
-        first = number * self.pipeline.chunks_per_block
-        entries = codec.encode(plain, first, records, self.level, slot.stored, duplicates.packed(copies))
-        shares = self._shares(start, len(plain), entries, slot) if records else []
-        return len(plain), entries, shares, {offset >> self.pipeline.chunk_log2 for offset, _, _ in copies}
+        first = block.number * self.pipeline.chunks_per_block
+        with self.pipeline.codec() as codec:
+            entries = codec.encode(plain, first, records, self.level, block.stored, duplicates.packed(copies))
+        shares = self._shares(start, len(plain), entries, block.stored) if records else []
+        with block.turn(PLACING):
+            offset = self.index.end
+            self._place(entries, shares)
+            self.copying.update(offset >> self.pipeline.chunk_log2 for offset, _, _ in copies)
+            self.progress(len(plain))
+        self.output.write(block.stored[: sum(entry[0] for entry in entries)], offset)
 
-    def _shares(self, start: int, plain_size: int, entries: list, slot: Slot) -> list[tuple[int, int]]:
+    def _place(self, entries: list, shares: list[tuple[int, int]]) -> None:
+        for entry in entries:
+            self.index.add(*entry)
+        if self.max_payloads_end is not None and self.index.end > self.max_payloads_end:
+            raise _TooLargeError
+        for segment, share in shares:
+            self.stored_sizes[segment] += share
+
+    def _shares(self, start: int, plain_size: int, entries: list, stored: memoryview) -> list[tuple[int, int]]:
         result, at, chunk_size = [], 0, 1 << self.pipeline.chunk_log2
         for i, (stored_size, kind, _, _) in enumerate(entries):
             chunk_plain = min(chunk_size, plain_size - i * chunk_size)
-            payload = slot.stored[at : at + stored_size]
+            payload = stored[at : at + stored_size]
             result += self.segment_map.shares(start + i * chunk_size, chunk_plain, payload, kind)
             at += stored_size
         return result
@@ -162,16 +172,15 @@ def check_stored(output: Output, pipeline: Pipeline, plain_size: int, copying: C
     """
     with naming(output.path), _native.Reader(output.fd) as reader:
 
-        def check(codec: _native.Codec, number: int, slot: Slot) -> None:
-            start = number * pipeline.block_size
-            for at in range(start, min(start + pipeline.block_size, plain_size), 1 << pipeline.chunk_log2):
-                chunk = at >> pipeline.chunk_log2
-                if chunk in copying:
-                    size = min(1 << pipeline.chunk_log2, plain_size - at)
-                    reader.read_chunk(codec, chunk, slot.plain[:size], check_plain=True)
-                else:
-                    reader.check_chunk(codec, chunk)
+        def check(block: Block) -> None:
+            start = block.number * pipeline.block_size
+            with pipeline.codec() as codec:
+                for at in range(start, min(start + pipeline.block_size, plain_size), 1 << pipeline.chunk_log2):
+                    chunk = at >> pipeline.chunk_log2
+                    if chunk in copying:
+                        size = min(1 << pipeline.chunk_log2, plain_size - at)
+                        reader.read_chunk(codec, chunk, block.plain[:size], check_plain=True)
+                    else:
+                        reader.check_chunk(codec, chunk)
 
-        with pipeline.ordered(check, pipeline.num_blocks(plain_size)) as blocks:
-            for _ in blocks:
-                pass
+        pipeline.run(check, pipeline.num_blocks(plain_size))
