@@ -13,6 +13,7 @@ from zipfs.commands import (
     estimate,
     info,
     mount,
+    report,
     run,
     stats,
     tune,
@@ -21,7 +22,7 @@ from zipfs.commands import (
     warm,
 )
 
-IN_ORDER = (compress, decompress, mount, umount, run, stats, tune, warm, verify, info, du, estimate)
+IN_ORDER = (compress, decompress, mount, umount, run, stats, tune, warm, verify, info, du, report, estimate)
 """As `zipfs --help` lists them."""
 
 
