@@ -80,6 +80,8 @@ def test_a_single_file(tmp_path, capsys):
     os.symlink("a", tmp_path / "link")
     assert main(["compress", "--in-place", str(tmp_path / "link")]) == 2
     assert "is a symlink; name the file" in capsys.readouterr().err
+    assert main(["compress", "--in-place", str(tmp_path / "missing")]) == 1
+    assert "missing: No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,21 @@ def at_step(monkeypatch, function: str, number: int, action: Callable[[], None])
     monkeypatch.setattr(os, function, stepped)
 
 
+@pytest.mark.parametrize(("function", "step"), [("fsync", 1), ("rename", 2)])
+def test_who_begins_to_write_late_gets_the_file(tmp_path, monkeypatch, function, step):
+    """Before the container gets its name, and before the plain file goes."""
+    put(tmp_path / "a", TEXT)
+
+    def begin():
+        with pytest.raises(BlockingIOError):
+            os.open(tmp_path / "a", os.O_WRONLY | os.O_NONBLOCK)
+
+    at_step(monkeypatch, function, step, begin)
+    summary = compress_in_place(tmp_path)
+    assert summary.notes == (f"{tmp_path / 'a'}: somebody began to write to it; left as it is",)
+    assert sorted_names(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == TEXT
+
+
 @pytest.mark.parametrize("step", [1, 2])
 def test_one_that_is_replaced_meanwhile_is_left_alone(tmp_path, monkeypatch, step):
     """Step 1: before the container gets its name; 2: before the plain file goes."""
@@ -175,6 +192,15 @@ def test_one_that_is_removed_meanwhile_is_gone(tmp_path, monkeypatch):
     summary = compress_in_place(tmp_path)
     assert [note.split(": ")[1] for note in summary.notes] == ["was moved or removed meanwhile; left as it is"]
     assert sorted_names(tmp_path) == []
+
+
+def test_files_that_vanish_are_no_failures(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        put(tmp_path / name, TEXT)
+    at_step(monkeypatch, "rename", 1, lambda: os.remove(tmp_path / "c"))
+    monkeypatch.setattr(output.Batch, "MAX_WAITING", 1)
+    assert compress_in_place(tmp_path).notes == ()
+    assert sorted_names(tmp_path) == ["a.zipfs", "b.zipfs"]
 
 
 def test_who_replaces_a_file_again_and_again_never_loses_the_last(tmp_path):

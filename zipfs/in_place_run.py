@@ -91,6 +91,7 @@ class _Run:
     def file(self, path: str) -> None:
         if os.path.islink(path):
             raise UsageError(f"{show(path)}: is a symlink; name the file that it leads to")
+        os.stat(path)
         directory, name = os.path.split(path)
         remove_leftovers(directory or ".", {name, name + names.SUFFIX, names.plain_name(name)})
         self._attempt([path])
@@ -98,16 +99,26 @@ class _Run:
     def folder(self, root: str) -> None:
         folders = list(self._walk(root))
         for folder in folders:
-            times = os.stat(folder)
-            remove_leftovers(folder)
-            self._folders.append((folder, times, _contents(folder)))
-            for entry in _files(folder):
-                status = entry.stat(follow_symlinks=False)
+            with self._noting_failures():
+                times = os.stat(folder)
+                remove_leftovers(folder)
+                self._folders.append((folder, times, _contents(folder)))
+            for path, status in _files(folder):
                 if status.st_nlink > 1:
-                    self._links.setdefault((status.st_dev, status.st_ino), []).append(entry.path)
+                    self._links.setdefault((status.st_dev, status.st_ino), []).append(path)
         for folder in folders:
-            for entry in _files(folder):
-                self._entry(entry)
+            for path, status in _files(folder):
+                if paths := self._names(path, status):
+                    self._attempt(paths)
+
+    def _names(self, path: str, status: os.stat_result) -> list[str]:
+        """All names of the file in the folder; none where it was met before."""
+        if status.st_nlink == 1:
+            return [path]
+        inode = status.st_dev, status.st_ino
+        found = self._links.get(inode, [path])
+        self._links[inode] = []
+        return found
 
     def finish(self) -> Summary:
         """After the batch was left: the summary, or FailuresError."""
@@ -127,18 +138,21 @@ class _Run:
         for folder, below, _ in os.walk(root, onerror=self._note):
             yield folder
             if devices:
-                below[:] = [name for name in below if os.lstat(os.path.join(folder, name)).st_dev not in devices]
+                below[:] = [name for name in below if _device(os.path.join(folder, name)) not in devices]
             below.sort()
 
-    def _entry(self, entry: os.DirEntry) -> None:
-        status = entry.stat(follow_symlinks=False)
-        paths = self._links.pop((status.st_dev, status.st_ino), None) if status.st_nlink > 1 else [entry.path]
-        if paths:
-            self._attempt(paths)
-
     def _attempt(self, paths: list[str]) -> None:
+        with self._noting_failures():
+            try:
+                self._begin(paths)
+            except FileNotFoundError:
+                if os.path.lexists(paths[0]):
+                    raise  # else somebody took it away, perhaps another run
+
+    @contextlib.contextmanager
+    def _noting_failures(self) -> Iterator[None]:
         try:
-            self._begin(paths)
+            yield
         except (OSError, ZipfsError) as error:
             self._note(error)
 
@@ -162,11 +176,23 @@ class _Run:
             self._failures.append(error)
 
 
-def _files(folder: str) -> list[os.DirEntry]:
-    """Its regular files by name; none where it cannot be listed, which the walk has told."""
+def _device(path: str) -> int:
+    """-1 where it cannot be told, as of a dead mount."""
+    try:
+        return os.lstat(path).st_dev
+    except OSError:
+        return -1
+
+
+def _files(folder: str) -> list[tuple[str, os.stat_result]]:
+    """Path and status of its regular files, by name; none where it cannot be listed, which the walk has told."""
+    found = []
     with contextlib.suppress(OSError), os.scandir(folder) as scan:
-        return sorted((entry for entry in scan if entry.is_file(follow_symlinks=False)), key=lambda entry: entry.name)
-    return []
+        for entry in scan:
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False):
+                    found.append((entry.path, entry.stat(follow_symlinks=False)))
+    return sorted(found, key=lambda file: file[0])
 
 
 def _contents(folder: str) -> int:
