@@ -9,7 +9,7 @@ import os
 import sys
 
 import zipfs
-from zipfs.commands import add_all, common
+from zipfs.commands import add_all, common, mount_helper
 from zipfs.errors import FailuresError, ZipfsError
 from zipfs.process import check_kernel, ending_in_order, prepare_streams
 
@@ -33,6 +33,8 @@ done; 2 wrong usage; 4 verify found damage.
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     prepare_streams()
+    if argv is None and os.path.basename(sys.argv[0]) in mount_helper.NAMES:
+        return mount_helper.main(sys.argv[1:])
     arguments = vars(_parser().parse_args(argv))
     command = arguments.pop("command")
     try:

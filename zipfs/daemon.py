@@ -106,10 +106,16 @@ def serve(settings: Settings, on_ready) -> None:
         drop_source=settings.drop_source_cache,
     )
     tree, mountpoint = Tree(source_fd, cache, source), os.fsencode(settings.mountpoint)
+    head = json.dumps({"source": settings.source}).encode().removesuffix(b"}")
+
+    def report() -> bytes:
+        """The cache's, and what is mounted."""
+        return head + b", " + cache.report().removeprefix(b"{")
+
     if settings.driver == "native" or (settings.driver is None and is_native_best()):
-        native.serve(tree, cache, mountpoint, settings.options, on_ready)
+        native.serve(tree, report, mountpoint, settings.options, on_ready)
     else:
-        fusepy.serve(settings.driver, tree, cache, mountpoint, settings.options, on_ready)
+        fusepy.serve(settings.driver, tree, report, mountpoint, settings.options, on_ready)
 
 
 def is_native_best() -> bool:

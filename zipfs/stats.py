@@ -20,8 +20,8 @@ MAX_SHOWN = 30
 
 
 def read_stats(mnt: PathLike) -> dict[str, Any]:
-    """{"mountpoint", "settings", "total", "files"}: counters of the mount since it began, and of each file that is open
-    or was lately, those that were read most first.
+    """{"mountpoint", "source", "settings", "total", "files"}: counters of the mount since it began, and of each file
+    that is open or was lately, those that were read most first.
 
     To the counters of the total and of each file `amplification` is added: bytes decoded for each byte that readers got
     of containers, None before they got any. MountError when mnt is no zipfs mount or belongs to somebody else.
@@ -61,7 +61,7 @@ def describe_stats(facts: dict[str, Any]) -> str:
 def _memory(facts: dict[str, Any]) -> str:
     total, settings = facts["total"], facts["settings"]
     held = total["cache_bytes"] + total["source_buffer_bytes"]
-    return f"{show(facts['mountpoint'])}: cache {size_text(held)} of {size_text(settings['cache_size'])}"
+    return f"{show(facts['mountpoint'])}: of {show(facts['source'])}, cache {size_text(held)} of {size_text(settings['cache_size'])}"
 
 
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -52,7 +52,7 @@ def test_figures(read):
     assert facts["total"]["errors"] == files["damaged.zipfs"]["errors"]
     served = [file["bytes_read"] for file in facts["files"]]
     assert served == sorted(served, reverse=True)
-    assert facts["mountpoint"] == str(read.path)
+    assert (facts["mountpoint"], facts["source"]) == (str(read.path), str(read.source))
     assert facts["settings"]["cache_size"] == 0
 
 
@@ -62,7 +62,7 @@ def test_the_command(read, capsys):
     assert facts == read_stats(read.path)
     assert main(["stats", str(read.path)]) == 0
     first, headings, *lines = capsys.readouterr().out.splitlines()
-    assert first == f"{read.path}: cache 0 B of 0 B"
+    assert first == f"{read.path}: of {read.source}, cache 0 B of 0 B"
     assert headings.split()[:4] == ["reads", "served", "decoded", "ampl."]
     assert [line.rsplit("/", 1)[-1].split()[-1] for line in lines[:2]] == ["weights.zipfs", "damaged.zipfs"]
     assert "2.0 MiB" in lines[0]
@@ -109,6 +109,7 @@ def test_a_long_table_is_cut(monkeypatch):
     counters["amplification"] = 1.0
     facts = {
         "mountpoint": "/mnt",
+        "source": "/source",
         "settings": {"cache_size": 0},
         "total": counters,
         "files": [{**counters, "name": f"/f{i}"} for i in range(5)] + [{**counters, "name": "/never", "reads": 0}],

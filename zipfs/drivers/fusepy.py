@@ -58,12 +58,12 @@ class Operations:
     use_ns = True
 
     def __init__(
-        self, tree: Tree, cache: _native.Cache, on_ready: Callable[[], None], get_context: Callable[[], tuple]
+        self, tree: Tree, report: Callable[[], bytes], on_ready: Callable[[], None], get_context: Callable[[], tuple]
     ) -> None:
         """get_context: the binding's, which gives user, group and thread of a request."""
         self._tree = tree
         self._get_context = get_context
-        self._cache = cache
+        self._report = report
         self._on_ready = on_ready
         self._versions = PathVersions(tree)
         self._report_cache = _native.Cache(0)
@@ -107,7 +107,7 @@ class Operations:
         """A handle for the C read operation, which knows files alone; it counts in a cache of its own."""
         fd = os.memfd_create("zipfs-stats", os.MFD_CLOEXEC)
         with open(fd, "wb", closefd=False) as file:
-            file.write(self._cache.report())
+            file.write(self._report())
         with _native.File(self._report_cache, fd, "report", plain=True) as file:
             return file.handle()
 
@@ -190,13 +190,13 @@ def find_library(generations: tuple[int, ...]) -> tuple[str | None, int]:
 def serve(
     driver: str | None,
     tree: Tree,
-    cache: _native.Cache,
+    report: Callable[[], bytes],
     mountpoint: bytes,
     options: dict[str, Any],
     on_ready: Callable[[], None],
 ) -> None:
-    """Mounts, serves and returns once unmounted. `options` are those of mount(8). on_ready is called when requests
-    begin to be answered.
+    """Mounts, serves and returns once unmounted. report: gives what the file zipfs.names.STATS holds; `options` are
+    those of mount(8). on_ready is called when requests begin to be answered.
     """
     binding, generation = load(driver)
     if generation == 2:
@@ -204,7 +204,7 @@ def serve(
     replace_read(binding, _native.fuse_read_address(generation))
     special = LIBFUSE2_OPTIONS if generation == 2 else libfuse3_options(binding.fuse_version_minor)
     binding.FUSE(
-        Operations(tree, cache, on_ready, binding.fuse_get_context),
+        Operations(tree, report, on_ready, binding.fuse_get_context),
         mountpoint.decode(ENCODING),
         raw_fi=True,
         encoding=ENCODING,

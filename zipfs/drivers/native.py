@@ -25,9 +25,9 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Operations:
     """What a session asks of the tree; see zipfs/_fuse.pyi."""
 
-    def __init__(self, tree: Tree, cache: _native.Cache) -> None:
+    def __init__(self, tree: Tree, report: Callable[[], bytes]) -> None:
         self._tree = tree
-        self._cache = cache
+        self._report = report
 
     def lookup(self, path: bytes) -> tuple[int, ...]:
         return describe(self._tree.lookup(path))
@@ -50,7 +50,7 @@ class Operations:
         return self._tree.statvfs()
 
     def stats(self) -> bytes:
-        return self._cache.report()
+        return self._report()
 
 
 def describe(node: Node) -> tuple[int, ...]:
@@ -74,16 +74,20 @@ def load() -> ModuleType:
 
 
 def serve(
-    tree: Tree, cache: _native.Cache, mountpoint: bytes, options: dict[str, bool], on_ready: Callable[[], None]
+    tree: Tree,
+    report: Callable[[], bytes],
+    mountpoint: bytes,
+    options: dict[str, bool],
+    on_ready: Callable[[], None],
 ) -> None:
-    """Mounts, serves and returns once unmounted. `options` are those of mount(8). on_ready is called when requests are
-    answered.
+    """Mounts, serves and returns once unmounted. report: gives what the file zipfs.names.STATS holds; `options` are
+    those of mount(8). on_ready is called when requests are answered.
 
     For the main thread, which waits for signals while others serve. RuntimeError when libfuse cannot mount; it has
     said why on stderr.
     """
     words = ",".join((*OPTIONS, *options)).encode()
-    session = load().Session(Operations(tree, cache), mountpoint, words, MAX_THREADS)
+    session = load().Session(Operations(tree, report), mountpoint, words, MAX_THREADS)
     with noting_signals() as signal_fd:
         try:
             session.start()
