@@ -137,3 +137,12 @@ def test_reports_of_several_runs_are_one(tmp_path):
         report = {"machine": {}, "left_out": {}, "told": {}, "parts": {"lru": number, f"part{number}": 0}}
         (tmp_path / str(number)).write_text(json.dumps(report))
     assert mount.merge([tmp_path / "1", tmp_path / "2"])["parts"] == {"lru": 2, "part1": 0, "part2": 0}
+
+
+def test_profile_tells_by_the_innermost_frame_that_says_something():
+    profile = importlib.import_module("benchmarks.mount_profile")
+    locked = ["ksys_read", "filemap_add_folio", "_raw_spin_lock", "__list_add_valid_or_report"]
+    assert profile.classify(locked).startswith("page cache: allocate")
+    assert profile.classify(["op_read", "decode_chunk", "joint_merge_bf16"]) == "decode"
+    assert profile.classify(["fuse_dev_do_read", "_copy_to_iter"]).startswith("copy")
+    assert profile.classify(["main"]) == "other"

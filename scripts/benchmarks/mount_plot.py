@@ -16,6 +16,8 @@ COLOURS = {
     peer_mounts.BTRFS: "tab:green",
     peer_mounts.RATARMOUNT: "tab:purple",
 }
+BAR = 0.11
+"""Width."""
 LIMITS = (servers.NULL, PLAIN_WARM)
 
 
@@ -28,31 +30,38 @@ def collect(parts: dict) -> dict[str, dict[str, dict]]:
     return found
 
 
+def draw_bar(axes, position: float, name: str, figures: dict[str, float]) -> None:
+    is_limit = name in LIMITS
+    spread = [[figures["median"] - figures["q1"]], [figures["q3"] - figures["median"]]]
+    bar = axes.bar(
+        [position],
+        [figures["median"]],
+        BAR,
+        yerr=spread,
+        color="none" if is_limit else COLOURS[name],
+        edgecolor=COLOURS[name],
+        hatch="//" if is_limit else None,
+        label=name,
+        capsize=2,
+    )
+    axes.bar_label(bar, fmt="%.2g", fontsize=7, padding=2)
+
+
 def draw(parts: dict, path: Path, title: str) -> None:
     """Writes a PNG of what `warm` and `peers` measured: a group of bars for each way."""
     ways = collect(parts)
     figure = Figure(figsize=(9, 4.5))
     axes = figure.subplots()
-    width = 0.8 / len(COLOURS)
-    for place, (name, colour) in enumerate(COLOURS.items()):
-        there = [(number, ways[way][name]) for number, way in enumerate(ways) if name in ways[way]]
-        if not there:
-            continue
-        medians = [figures["median"] for _, figures in there]
-        spread = [
-            [figures["median"] - figures["q1"] for _, figures in there],
-            [figures["q3"] - figures["median"] for _, figures in there],
-        ]
-        positions = [number + (place - len(COLOURS) / 2 + 0.5) * width for number, _ in there]
-        hatch = "//" if name in LIMITS else None
-        fill = "none" if name in LIMITS else colour
-        bars = axes.bar(
-            positions, medians, width, yerr=spread, color=fill, edgecolor=colour, hatch=hatch, label=name, capsize=2
-        )
-        axes.bar_label(bars, fmt="%.2g", fontsize=7, padding=2)
+    for number, servers_there in enumerate(ways.values()):
+        there = [name for name in COLOURS if name in servers_there]
+        for place, name in enumerate(there):
+            draw_bar(axes, number + (place - (len(there) - 1) / 2) * BAR, name, servers_there[name])
+    handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     axes.set_xticks(range(len(ways)), ways)
     axes.set_ylabel("GB/s of plain bytes, page cache of the reader cold")
-    axes.legend(fontsize=8, ncols=2)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend(handles.values(), handles, fontsize=8, ncols=2)
     axes.set_title(title, fontsize=7)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)

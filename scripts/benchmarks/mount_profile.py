@@ -16,20 +16,28 @@ FREQUENCY = 997
 ROWS = 24
 KINDS = (
     ("decode", r"^zipfs_|decode|merge_|XXH|rans|_avx|plane"),
-    ("copy into or out of the kernel", r"copy_(to|from)_user|copy_user|rep_movs|copy_page|memcpy|copyout|copyin"),
-    ("page cache: allocate, clear, insert, free", r"clear_page|folio|alloc_pages|page_|filemap|lru|xas|rmqueue|free_"),
-    ("FUSE requests", r"fuse"),
-    ("waking and sleeping", r"sched|futex|wake|wait|idle|switch|spin_unlock"),
+    ("copy between kernel and process", r"copy_(to|from)_(user|iter)|copy_user|rep_movs|memcpy|fuse_copy"),
+    (
+        "page cache: allocate, clear, insert, charge",
+        r"clear_page|alloc|rmqueue|page_list|add_folio|charge|mem_cgroup|xas_",
+    ),
+    ("page cache: look up, map", r"filemap_|next_uptodate|set_pte|fault|find_get|folio_mark|xa_load|read_batch"),
+    (
+        "page cache: drop",
+        r"find_lock|truncate|invalidate|remove_mapping|delete_from|release_pages|free_|lru|folio_batch",
+    ),
+    ("FUSE requests", r"fuse|gup_|iov_iter"),
+    ("waking, sleeping, switching", r"sched|futex|wake|wait|idle|switch|syscall|entry_"),
 )
+LOCKS = r"^_raw_spin|^__list|_lock|rcu"
+"""Frames that say nothing by themselves: their caller does."""
 
 
 def classify(stack: list[str]) -> str:
-    """What the innermost frames are about: the first kind that one of the two innermost matches."""
-    for frame in (stack[-1:], stack[-2:-1]):
-        for kind, pattern in KINDS:
-            if frame and re.search(pattern, frame[0]):
-                return kind
-    return "other"
+    """What it is about: the kind of the innermost frame that has one, of the three innermost that are no lock."""
+    telling = [frame for frame in reversed(stack) if not re.search(LOCKS, frame)]
+    found = (kind for frame in telling[:3] for kind, pattern in KINDS if re.search(pattern, frame))
+    return next(found, "other")
 
 
 def record(work: Work, data: Path, way: str) -> tuple[float, int]:
