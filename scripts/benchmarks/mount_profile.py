@@ -22,10 +22,7 @@ KINDS = (
         r"clear_page|alloc|rmqueue|page_list|add_folio|charge|mem_cgroup|xas_",
     ),
     ("page cache: look up, map", r"filemap_|next_uptodate|set_pte|fault|find_get|folio_mark|xa_load|read_batch"),
-    (
-        "page cache: drop",
-        r"find_lock|truncate|invalidate|remove_mapping|delete_from|release_pages|free_|lru|folio_batch",
-    ),
+    ("page cache: lists and freeing", r"lru|free_|folio_batch|remove_mapping|release_pages"),
     ("FUSE requests", r"fuse|gup_|iov_iter"),
     ("waking, sleeping, switching", r"sched|futex|wake|wait|idle|switch|syscall|entry_"),
 )
@@ -76,13 +73,15 @@ def read_on() -> None:
 
 
 def stacks(data: Path, daemon: int) -> collections.Counter:
-    """How often each stack was seen: (process, outermost frame, ..., innermost frame)."""
+    """How often each stack was seen: (process, outermost frame, ..., innermost frame). What drops the reader's pages
+    between two runs is left out.
+    """
     command = ["perf", "script", "-i", str(data), "-F", "pid,ip,sym"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found: collections.Counter = collections.Counter()
     for sample in text.split("\n\n"):
         pid, *lines = [line.strip() for line in sample.strip().splitlines()] or [""]
-        if lines:
+        if lines and not any("fadvise" in line for line in lines):
             frames = [line.partition(" ")[2] or "?" for line in lines]
             found["daemon" if int(pid) == daemon else "reader", *reversed(frames)] += 1
     return found
