@@ -27,7 +27,7 @@ SEGMENT_KEYS = ["name", "dtype", "shape", "offset", "plain_size", "stored_size"]
 KERNEL_KEYS = ["name", "built", "lacks", "used"]
 CHUNK = 1 << CHUNK_LOG2
 COMMANDS = ["compress", "decompress", "mount", "umount", "run", "stats", "tune", "warm", "verify", "info", "du"]
-COMMANDS += ["report", "estimate"]
+COMMANDS += ["report", "estimate", "doctor"]
 
 
 @pytest.fixture

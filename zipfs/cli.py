@@ -11,6 +11,7 @@ import sys
 import zipfs
 from zipfs.commands import add_all, common, mount_helper
 from zipfs.errors import FailuresError, ZipfsError
+from zipfs.names import MOUNT_HELPERS
 from zipfs.process import check_kernel, ending_in_order, prepare_streams
 
 INTERRUPTED_EXIT_CODE = 130
@@ -33,7 +34,7 @@ done; 2 wrong usage; 4 verify found damage.
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     prepare_streams()
-    if argv is None and os.path.basename(sys.argv[0]) in mount_helper.NAMES:
+    if argv is None and os.path.basename(sys.argv[0]) in MOUNT_HELPERS:
         return mount_helper.main(sys.argv[1:])
     arguments = vars(_parser().parse_args(argv))
     command = arguments.pop("command")

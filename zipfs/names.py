@@ -13,6 +13,8 @@ SUFFIX = ".zipfs"
 MAGIC = b"\x89ZIPFS\r\n"
 STATS = ".zipfs-stats"
 """A file in the root of every mount, in no listing: the daemon's counters as JSON (_native.Cache.report)."""
+MOUNT_HELPERS = ("mount.zipfs", "mount.fuse.zipfs")
+"""What mount(8) runs in /sbin for our mounts: links to the command."""
 HEADER_SIZE = 256
 """Bytes of a container's header, docs/format.md section 2."""
 MAX_NAME = 255 - len(SUFFIX)

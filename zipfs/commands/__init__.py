@@ -9,6 +9,7 @@ import argparse
 from zipfs.commands import (
     compress,
     decompress,
+    doctor,
     du,
     estimate,
     info,
@@ -22,7 +23,7 @@ from zipfs.commands import (
     warm,
 )
 
-IN_ORDER = (compress, decompress, mount, umount, run, stats, tune, warm, verify, info, du, report, estimate)
+IN_ORDER = (compress, decompress, mount, umount, run, stats, tune, warm, verify, info, du, report, estimate, doctor)
 """As `zipfs --help` lists them."""
 
 

@@ -10,9 +10,8 @@ from collections.abc import Iterable
 
 from zipfs.commands import common
 from zipfs.errors import MountError, UsageError, ZipfsError
-from zipfs.names import show
+from zipfs.names import MOUNT_HELPERS, show
 
-NAMES = ("mount.zipfs", "mount.fuse.zipfs")
 USAGE_EXIT_CODE = 1
 FAILURE_EXIT_CODE = 32
 FOR_OTHERS = {
@@ -42,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(NAMES[0], description="Mounts SRC at MNT, as mount(8) has it done.")
+    parser = argparse.ArgumentParser(MOUNT_HELPERS[0], description="Mounts SRC at MNT, as mount(8) has it done.")
     parser.add_argument("src", metavar="SRC")
     parser.add_argument("mnt", metavar="MNT")
     parser.add_argument("-s", dest="sloppy", action="store_true", help="pass over options that are unknown")
