@@ -71,7 +71,7 @@ def test_folder_through_the_processes(model, tmp_path):
     [
         [],
         ["squeeze"],
-        ["compress", "a"],
+        ["compress"],
         ["compress", "a", "b.zipfs", "--level", "best"],
         ["compress", "a", "b.zipfs", "--jobs", "0"],
         ["compress", "a", "b.zipfs", "--jobs", "x"],
