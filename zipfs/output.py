@@ -22,6 +22,7 @@ WRITE_BACK = 16 << 20
 """Bytes after which an output begins to go to disk, so that the last fsync finds little left to write."""
 
 SYNC_FILE_RANGE_WRITE = 2
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _ZEROS = bytes(128 << 10)
 """As long as a hole at least."""
 NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
@@ -50,7 +51,6 @@ class Output:
         self.fd = -1
 
     def create(self) -> None:
-        remove_leftover(self._temporary)
         self._is_made = True  # before it is true: an interrupt may come right after
         try:
             self.fd = _create(self._temporary, self.path)
@@ -303,7 +303,11 @@ def sync_file_system(fd: int) -> None:
 def _create(temporary: str, path: str) -> int:
     """Opens a new file, locked where the file system can: the lock tells other processes that it is in the making."""
     try:
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(temporary, _CREATE, 0o600)
+        except FileExistsError:
+            remove_leftover(temporary)
+            fd = os.open(temporary, _CREATE, 0o600)
     except OSError as error:
         error.filename = path
         raise

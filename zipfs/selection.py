@@ -82,7 +82,10 @@ def level_number(level: str) -> int:
 
 def relative(path: str, root: str | None) -> str:
     """`path` as GLOBs see it: below the folder `root`, or without one its name."""
-    return os.path.basename(path) if root is None else os.path.relpath(path, root)
+    if root is None:
+        return os.path.basename(path)
+    top = os.path.join(root, "")
+    return path[len(top) :] if path.startswith(top) else os.path.relpath(path, root)
 
 
 def _dtype(name: str) -> str:
