@@ -11,13 +11,16 @@ struct zipfs_pool {
     unsigned jobs;
     struct zipfs_seat *seats;
     struct zipfs_buffers buffers;
-    struct zipfs_workers *workers;
+    struct zipfs_workers *workers, *source_workers;
 };
 
 enum zipfs_status zipfs_pool_create(unsigned jobs, struct zipfs_pool **pool_ret) {
     struct zipfs_pool *pool = calloc(1, sizeof *pool);
     struct zipfs_seat *seats = calloc(jobs, sizeof *seats);
-    if (!pool || !seats || zipfs_workers_create(jobs - 1, &pool->workers) != ZIPFS_OK) {
+    if (!pool || !seats || zipfs_workers_create(jobs - 1, &pool->workers) != ZIPFS_OK
+        || zipfs_workers_create(1, &pool->source_workers) != ZIPFS_OK) {
+        if (pool)
+            zipfs_workers_free(pool->workers);
         free(pool);
         free(seats);
         return ZIPFS_NO_MEMORY;
@@ -35,6 +38,7 @@ void zipfs_pool_free(struct zipfs_pool *pool) {
     if (!pool)
         return;
     zipfs_workers_free(pool->workers);
+    zipfs_workers_free(pool->source_workers);
     for (unsigned i = 0; i < pool->jobs; i++)
         zipfs_codec_free(pool->seats[i].codec);
     zipfs_buffers_clear(&pool->buffers);
@@ -97,4 +101,8 @@ struct zipfs_buffers *zipfs_pool_buffers(struct zipfs_pool *pool) {
 
 struct zipfs_workers *zipfs_pool_workers(struct zipfs_pool *pool) {
     return pool->workers;
+}
+
+struct zipfs_workers *zipfs_pool_source_workers(struct zipfs_pool *pool) {
+    return pool->source_workers;
 }

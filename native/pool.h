@@ -30,4 +30,7 @@ struct zipfs_buffers *zipfs_pool_buffers(struct zipfs_pool *pool);
 /* The threads for large requests, jobs - 1 of them. */
 struct zipfs_workers *zipfs_pool_workers(struct zipfs_pool *pool);
 
+/* The thread that waits for disks. */
+struct zipfs_workers *zipfs_pool_source_workers(struct zipfs_pool *pool);
+
 #endif

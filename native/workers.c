@@ -16,7 +16,10 @@ struct run {
 struct zipfs_workers {
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct run *runs; /* oldest first */
+    struct run *runs;         /* oldest first */
+    struct zipfs_task *tasks; /* that which is to go on next first */
+    pthread_cond_t step_done;
+    unsigned generation; /* of this process: a child has none of the steps that were running */
     pthread_t *threads;
     unsigned max_threads, num_threads;
     bool stop;
@@ -59,7 +62,9 @@ static void after_fork_in_child(void) {
     for (struct zipfs_workers *workers = all; workers; workers = workers->next) {
         workers->num_threads = 0;
         workers->runs = NULL;
+        workers->generation++;
         pthread_cond_init(&workers->wake, NULL);
+        pthread_cond_init(&workers->step_done, NULL);
         pthread_mutex_init(&workers->lock, NULL);
     }
     pthread_mutex_init(&all_lock, NULL);
@@ -83,7 +88,9 @@ enum zipfs_status zipfs_workers_create(unsigned max_threads, struct zipfs_worker
     workers->threads = threads;
     workers->max_threads = max_threads;
     pthread_mutex_init(&workers->lock, NULL);
+    workers->generation = 1;
     pthread_cond_init(&workers->wake, NULL);
+    pthread_cond_init(&workers->step_done, NULL);
     pthread_once(&fork_once, prepare_for_forks);
     pthread_mutex_lock(&all_lock);
     workers->next = all;
@@ -113,6 +120,7 @@ void zipfs_workers_free(struct zipfs_workers *workers) {
         pthread_join(workers->threads[i], NULL);
     forget(workers);
     pthread_cond_destroy(&workers->wake);
+    pthread_cond_destroy(&workers->step_done);
     pthread_mutex_destroy(&workers->lock);
     free(workers->threads);
     free(workers);
@@ -142,12 +150,46 @@ static void do_part(struct zipfs_workers *workers, struct run *run) {
         pthread_cond_signal(&run->done);
 }
 
+/* ---- tasks; the lock is held in all of these, but not during a step ---- */
+
+static void list_task(struct zipfs_workers *workers, struct zipfs_task *task) {
+    struct zipfs_task **link = &workers->tasks;
+    while (*link)
+        link = &(*link)->next;
+    *link = task;
+    task->next = NULL;
+    task->is_listed = true;
+}
+
+static void unlist_task(struct zipfs_workers *workers, struct zipfs_task *task) {
+    struct zipfs_task **link = &workers->tasks;
+    while (*link != task)
+        link = &(*link)->next;
+    *link = task->next;
+    task->is_listed = false;
+}
+
+static void do_step(struct zipfs_workers *workers, struct zipfs_task *task) {
+    unlist_task(workers, task);
+    task->runner = workers->generation;
+    task->is_wanted = false;
+    pthread_mutex_unlock(&workers->lock);
+    bool has_more = task->step(task);
+    pthread_mutex_lock(&workers->lock);
+    task->runner = 0;
+    if ((has_more || task->is_wanted) && !task->is_cancelled)
+        list_task(workers, task);
+    pthread_cond_broadcast(&workers->step_done);
+}
+
 static void *work(void *context) {
     struct zipfs_workers *workers = context;
     pthread_mutex_lock(&workers->lock);
     while (!workers->stop) {
         if (workers->runs)
             do_part(workers, workers->runs);
+        else if (workers->tasks)
+            do_step(workers, workers->tasks);
         else
             pthread_cond_wait(&workers->wake, &workers->lock);
     }
@@ -186,4 +228,27 @@ void zipfs_workers_run(struct zipfs_workers *workers, size_t num_parts, void (*p
         pthread_cond_wait(&run.done, &workers->lock);
     pthread_mutex_unlock(&workers->lock);
     pthread_cond_destroy(&run.done);
+}
+
+void zipfs_workers_post(struct zipfs_workers *workers, struct zipfs_task *task) {
+    pthread_mutex_lock(&workers->lock);
+    if (task->runner == workers->generation) {
+        task->is_wanted = true;
+    } else if (!task->is_listed && workers->max_threads > 0) {
+        list_task(workers, task);
+        start_threads(workers, 1);
+        pthread_cond_signal(&workers->wake);
+    }
+    pthread_mutex_unlock(&workers->lock);
+}
+
+void zipfs_workers_cancel(struct zipfs_workers *workers, struct zipfs_task *task) {
+    pthread_mutex_lock(&workers->lock);
+    if (task->is_listed)
+        unlist_task(workers, task);
+    task->is_cancelled = true;
+    while (task->runner == workers->generation)
+        pthread_cond_wait(&workers->step_done, &workers->lock);
+    task->is_cancelled = false;
+    pthread_mutex_unlock(&workers->lock);
 }

@@ -1,0 +1,126 @@
+"""The source under a container that is read: read ahead where the disk is slow, dropped behind where that is wanted."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+
+import zipfs
+from zipfs import _native
+
+SIZE = 64 << 20
+BLOCK = 1 << 20
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def plain() -> bytes:
+    values = np.random.default_rng(5).standard_normal(SIZE // 2, dtype=np.float32)
+    return (values.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+
+
+@pytest.fixture(scope="module")
+def container(tmp_path_factory, plain):
+    folder = tmp_path_factory.mktemp("source")
+    (folder / "x.bin").write_bytes(plain)
+    zipfs.compress(folder / "x.bin", folder / "x.bin.zipfs")
+    return folder / "x.bin.zipfs"
+
+
+def is_present(fd: int, offset: int) -> bool:
+    """Whether the system has this byte of a file in memory."""
+    try:
+        return os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
+
+
+@pytest.fixture
+def drop(container):
+    """Drops the container from memory; skips where the file system keeps it."""
+
+    def drop_it() -> None:
+        fd = os.open(container, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            if is_present(fd, 40 * MIB):
+                pytest.skip("this file system does not drop pages")
+        finally:
+            os.close(fd)
+
+    return drop_it
+
+
+def read_all(file: _native.File, plain: bytes, block: int = BLOCK, pause_s: float = 0) -> None:
+    for offset in range(0, SIZE, block):
+        assert file.pread(block, offset) == plain[offset : offset + block]
+        time.sleep(pause_s)
+
+
+def test_a_cold_source_is_read_ahead_of_a_stream(container, plain, drop):
+    drop()
+    with _native.File(_native.Cache(8 << 20, 1), os.open(container, os.O_RDONLY), "x") as file:
+        read_all(file, plain, pause_s=0.002)
+        stored_size = os.path.getsize(container)
+        assert 0 < file.stats()["source_ahead_bytes"] <= stored_size
+        assert file.stats()["stored_bytes_read"] < stored_size
+
+
+def test_a_source_in_memory_is_not(container, plain):
+    container.read_bytes()
+    with _native.File(_native.Cache(8 << 20, 2), os.open(container, os.O_RDONLY), "x") as file:
+        read_all(file, plain)
+        assert file.stats()["source_ahead_bytes"] == 0
+
+
+def test_nor_ahead_of_random_reads(container, plain, drop, rng):
+    drop()
+    with _native.File(_native.Cache(8 << 20, 2), os.open(container, os.O_RDONLY), "x") as file:
+        for _ in range(300):
+            offset = int(rng.integers(0, SIZE // 4096)) * 4096
+            assert file.pread(4096, offset) == plain[offset : offset + 4096]
+        assert file.stats()["source_ahead_bytes"] == 0
+
+
+def test_closing_while_it_is_read_ahead(container, plain, drop):
+    for count in range(4, 12):
+        drop()
+        with _native.File(_native.Cache(0, 1), os.open(container, os.O_RDONLY), "x") as file:
+            for i in range(count):
+                assert file.pread(BLOCK, i * BLOCK) == plain[i * BLOCK : (i + 1) * BLOCK]
+
+
+@pytest.mark.parametrize("block", [BLOCK, 100_000])
+def test_the_source_is_dropped_behind_a_stream(container, plain, drop, block):
+    drop()
+    with _native.File(_native.Cache(8 << 20, 1, drop_source=True), os.open(container, os.O_RDONLY), "x") as file:
+        read_all(file, plain, block)
+        dropped = file.stats()["source_dropped_bytes"]
+    assert dropped > 0.99 * os.path.getsize(container)
+    with open(container, "rb") as source:
+        present = sum(is_present(source.fileno(), at) for at in range(0, dropped, MIB))
+    assert present <= 2
+
+
+def test_but_not_behind_random_reads_or_in_front_of_another(container, plain, rng):
+    container.read_bytes()
+    with _native.File(_native.Cache(8 << 20, 1, drop_source=True), os.open(container, os.O_RDONLY), "x") as file:
+        for _ in range(300):
+            file.pread(4096, int(rng.integers(0, SIZE - 4096)))
+        assert file.stats()["source_dropped_bytes"] == 0
+    with _native.File(_native.Cache(8 << 20, 1, drop_source=True), os.open(container, os.O_RDONLY), "x") as file:
+        for offset in range(0, 10 * MIB, BLOCK):
+            file.pread(BLOCK, offset)
+        for offset in range(0, SIZE // 2, BLOCK):  # far behind, over what the other has read and will read
+            file.pread(BLOCK, SIZE // 2 + offset)
+        before = file.stats()["source_dropped_bytes"]
+        assert 0 < before < 0.51 * os.path.getsize(container)
+
+
+def test_it_is_kept_unless_that_is_wanted(container, plain):
+    container.read_bytes()
+    with _native.File(_native.Cache(8 << 20, 1), os.open(container, os.O_RDONLY), "x") as file:
+        read_all(file, plain)
+        assert file.stats()["source_dropped_bytes"] == 0
