@@ -167,9 +167,7 @@ class InPlace:
 
         return Replacement(source, paths, targets, done, made_fd)
 
-    def _finish(
-        self, source: Source, paths: Sequence[str], targets: Sequence[str], batch: Batch, tell: Tell
-    ) -> None:
+    def _finish(self, source: Source, paths: Sequence[str], targets: Sequence[str], batch: Batch, tell: Tell) -> None:
         """Goes on where a run was killed that had made the new form: it lies beside the old one."""
         first = next(i for i, target in enumerate(targets) if os.path.lexists(target))
         paths = [paths[first], *paths[:first], *paths[first + 1 :]]

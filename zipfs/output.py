@@ -4,29 +4,24 @@ Temporary file beside the target, sync, rename, sync of the folder.
 """
 
 import contextlib
-import ctypes
-import errno
 import fcntl
-import functools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from zipfs import attributes, names
 from zipfs.errors import OutputExistsError, ZipfsError, naming
 from zipfs.leftovers import remove_leftover
 from zipfs.names import show
 from zipfs.source import Source
+from zipfs.syncing import start_write_back, sync_directories, sync_file_system
 
 WRITE_BACK = 16 << 20
 """Bytes after which an output begins to go to disk, so that the last fsync finds little left to write."""
 
-SYNC_FILE_RANGE_WRITE = 2
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _ZEROS = bytes(128 << 10)
 """As long as a hole at least."""
-NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
-"""Answers where a folder may not be read, or its file system syncs no folders: then everything is synced."""
 
 
 class Output:
@@ -264,42 +259,6 @@ def copy_file(source: Source, output: Output, progress: Callable[[int], None]) -
     output.copy_attributes(source)
 
 
-def sync_directories(paths: Iterable[str]) -> list[OSError]:
-    """Puts the names in these folders on disk; returns the failures."""
-    failures: list[OSError] = []
-    for path in paths:
-        try:
-            _sync_directory(path)
-        except OSError as error:
-            failures.append(OSError(error.errno, error.strerror, path))
-    return failures
-
-
-def _sync_directory(path: str) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        if error.errno not in NO_FOLDER_SYNC:
-            raise
-        os.sync()
-
-
-def start_write_back(fd: int, offset: int, size: int) -> None:
-    """sync_file_range(2): has the disk write these bytes while more are made. A hint, so failures do not count."""
-    _libc().sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), SYNC_FILE_RANGE_WRITE)
-
-
-def sync_file_system(fd: int) -> None:
-    """syncfs(2): puts everything of the file system of `fd` on disk."""
-    if _libc().syncfs(fd) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
 def _create(temporary: str, path: str) -> int:
     """Opens a new file, locked where the file system can: the lock tells other processes that it is in the making."""
     try:
@@ -314,8 +273,3 @@ def _create(temporary: str, path: str) -> int:
     with contextlib.suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return fd
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
