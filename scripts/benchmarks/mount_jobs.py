@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import mmap
 import os
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import safetensors
 from zipfs import _native
 
 from . import counters, readers, servers, table, verdicts
+from .mount_warm import NARROW_KB
 from .mount_work import MIB, Part, Work, say
 
 READ_SIZE = 64 * MIB
@@ -91,8 +93,20 @@ def read_tensor(path: str, name: str, start: int, end: int) -> None:
         os.pread(file.fileno(), end - start, start)
 
 
-def measure_tensor(work: Work, load: Callable[[str, str, int, int], None]) -> dict:
-    """{needed, decoded: chunks, wasted: share of the bytes decoded that were decoded ahead and not read}"""
+def direct_tensor(path: str, name: str, start: int, end: int) -> None:
+    first = start // mmap.PAGESIZE * mmap.PAGESIZE
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    os.preadv(fd, [readers.make_block(-(-(end - first) // mmap.PAGESIZE) * mmap.PAGESIZE)], first)
+    os.close(fd)
+
+
+TENSOR_WAYS = {"safetensors": load_tensor, "pread": read_tensor, "O_DIRECT": direct_tensor}
+
+
+def measure_tensor(work: Work, way: str, window_kb: int | None) -> dict:
+    """{way, window_kb, needed, decoded: chunks, wasted: share of the bytes decoded that were decoded ahead in vain};
+    window_kb None: that of the mount.
+    """
     model = work.model()
     name, start, end = tensor_range(str(model.plain))
     needed = (end - 1) // model.chunk_size - start // model.chunk_size + 1
@@ -100,16 +114,19 @@ def measure_tensor(work: Work, load: Callable[[str, str, int, int], None]) -> di
         servers.zipfs_mount(work.folder, model.container, work.cache_size) as served,
         counters.counting(served.mountpoint) as counted,
     ):
-        load(served.path, name, start, end)
+        window_kb = window_kb or servers.readahead_kb(served.path)
+        servers.set_readahead(served.path, window_kb)
+        TENSOR_WAYS[way](served.path, name, start, end)
         time.sleep(0.5)  # what is decoded ahead, is decoded by then
     wasted = max(0, counted["ahead_bytes"] - counted["ahead_used_bytes"]) / max(1, counted["bytes_decoded"])
-    return {"needed": needed, "decoded": counted["chunks_decoded"], "wasted": wasted}
+    decoded = counted["chunks_decoded"]
+    return {"way": way, "window_kb": window_kb, "needed": needed, "decoded": decoded, "wasted": wasted}
 
 
 def measure(work: Work) -> dict:
     say("two jobs over one")
     readers.get_ready(("safetensors",))
-    tensor = {"safetensors": measure_tensor(work, load_tensor), "pread": measure_tensor(work, read_tensor)}
+    tensor = [measure_tensor(work, way, window_kb) for way in TENSOR_WAYS for window_kb in (None, NARROW_KB)]
     return {"parallel": measure_parallel(work), "tensor": tensor}
 
 
@@ -118,10 +135,10 @@ def bars(result: dict) -> list[dict]:
         verdicts.ratio_bar(f"one pread of 64 MiB, {way}: --jobs 2 over --jobs 1", figures["ratio"], ">=", BARS[way])
         for way, figures in result["parallel"].items()
     ]
-    for way, one in result["tensor"].items():
-        wanted = one["needed"] + MORE_CHUNKS
-        found.append(verdicts.bar(f"one tensor by {way}: chunks decoded", one["decoded"], "<=", wanted))
-        found.append(verdicts.bar(f"one tensor by {way}: decoded ahead in vain", one["wasted"], "<=", WASTED_BAR))
+    for one in result["tensor"]:
+        wanted, name = one["needed"] + MORE_CHUNKS, f"one tensor by {one['way']}, window {one['window_kb']} KiB"
+        found.append(verdicts.bar(f"{name}: chunks decoded", one["decoded"], "<=", wanted, f"{one['needed']} needed"))
+        found.append(verdicts.bar(f"{name}: decoded ahead in vain", one["wasted"], "<=", WASTED_BAR))
     return found
 
 
