@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple, Protocol
 
-from zipfs import attributes, names
+from zipfs import attributes, mountpoint, names
 from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsError, naming
 from zipfs.leftovers import remove_leftovers
 from zipfs.links import HardLinks
@@ -65,6 +65,7 @@ class Converter(Protocol):
 def mirror(src: str, dst: str, converter: Converter) -> Summary:
     """Mirrors the folder src to dst; FailuresError after all else was done when something failed."""
     refuse_inside(src, dst)
+    mountpoint.refuse_mounted(dst)
     job = _Mirror(converter)
     with job.batch:
         job.walk(src, dst)
@@ -79,6 +80,7 @@ def mirror(src: str, dst: str, converter: Converter) -> Summary:
 
 def convert_file(src: str, dst: str, converter: Converter) -> Summary:
     """Converts the file src into the folder dst, or to the file dst."""
+    mountpoint.refuse_mounted(dst)
     into_folder = os.path.isdir(dst)
     directory, name = (dst, os.path.basename(src)) if into_folder else os.path.split(dst)
     remove_leftovers(directory or ".", {name, name + names.SUFFIX, names.plain_name(name)})

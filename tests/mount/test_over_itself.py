@@ -47,8 +47,9 @@ def test_no_path_changes(driver, tree):
     assert plain(tree) == before
 
 
-def test_the_commands(driver, tree, capfd):
+def test_the_commands(driver, tree, tmp_path, capfd):
     before = plain(tree)
+    put(tmp_path / "model", TEXT)
     assert main(["compress", "--in-place", str(tree)]) == 0
     packed = listing(tree)
     assert main(["mount", str(tree), "--driver", driver]) == 0
@@ -59,6 +60,9 @@ def test_the_commands(driver, tree, capfd):
             assert main([command, "--in-place", str(path)]) == 1
             told = capfd.readouterr().err
             assert f"{path}: is shown by a mount, which is read-only; first: zipfs umount {tree}" in told
+    for target in (tree / "noise.zipfs", tree / "sub"):
+        assert main(["compress", str(tmp_path / "model"), str(target)]) == 1
+        assert f"is shown by a mount, which is read-only; first: zipfs umount {tree}" in capfd.readouterr().err
     assert main(["mount", str(tree)]) == 1
     assert f"mounted here already; first: zipfs umount {tree}" in capfd.readouterr().err
     assert main(["umount", str(tree)]) == 0
