@@ -7,7 +7,7 @@ from typing import Any
 
 import zipfs
 from zipfs.commands import common
-from zipfs.errors import FailuresError
+from zipfs.errors import FailuresError, UsageError
 from zipfs.selection import LEVELS
 
 _DESCRIPTION = """\
@@ -31,6 +31,13 @@ file that is open for writing, changes meanwhile, or has hard links elsewhere
 is left alone and named. A run that was killed is finished by the next.
 `zipfs mount SRC` then shows the plain files at SRC itself, and
 `zipfs decompress --in-place SRC` undoes it. Nothing is imported.
+
+With --watch the folder SRC is watched until Ctrl-C or SIGTERM: files there
+and files that come are compressed to DST, or in place, once they have not
+changed for the settle time and nobody has them open for writing. Downloads
+that are not whole yet (*.incomplete, *.part, *.crdownload, *.tmp, what aria2
+works at) are left alone until they get their name. What is removed from SRC
+stays in DST. A mount of DST, or of SRC, may be read all the while.
 """
 _EPILOG = """\
 A GLOB is matched against paths relative to SRC: * and ? stand for anything but
@@ -56,6 +63,10 @@ def add(commands) -> None:
     parser.add_argument("--base", metavar="FILE", help="what the deltas of ZipNN in SRC were made against")
     parser.add_argument(
         "-n", "--dry-run", action="store_true", help="tell what would be done and saved, from samples; write nothing"
+    )
+    parser.add_argument("--watch", action="store_true", help="go on with what comes or changes in the folder SRC")
+    parser.add_argument(
+        "--settle", metavar="SECONDS", type=_seconds, help="with --watch: how long a file must not change (default: 5)"
     )
     common.add_json(parser)
 
@@ -127,6 +138,16 @@ def _rule(text: str) -> tuple[str, str]:
     return glob, name
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
 def _compress(
     src: str,
     dst: str | None,
@@ -135,12 +156,24 @@ def _compress(
     force: bool,
     base: str | None,
     dry_run: bool,
+    watch: bool,
+    settle: float | None,
     as_json: bool,
     **rules: Any,
 ) -> int:
-    unfit = {"--force": force, "--base": base is not None, "--dry-run; zipfs estimate tells what it would save": dry_run}
+    unfit = {
+        "--force": force,
+        "--base": base is not None,
+        "--dry-run; zipfs estimate tells what it would save": dry_run,
+    }
     common.check_target(dst, in_place, [option for option, is_used in unfit.items() if is_used])
     chosen = selection(**rules)
+    if watch:
+        return _watch(
+            src, dst, settle, {"--base": base is not None, "--dry-run": dry_run}, as_json, jobs, force, chosen
+        )
+    if settle is not None:
+        raise UsageError("--settle goes with --watch only")
     if dry_run:
         return _rehearse(src, dst, chosen, force, base, as_json)
     try:
@@ -156,6 +189,26 @@ def _compress(
         raise
     _tell(summary, as_json)
     return 0
+
+
+def _watch(
+    src: str,
+    dst: str | None,
+    settle: float | None,
+    unfit: dict[str, bool],
+    as_json: bool,
+    jobs: int | None,
+    force: bool,
+    chosen: dict[str, Any],
+) -> int:
+    from zipfs.watch import DEFAULT_SETTLE_S, watch
+
+    for option in (option for option, is_used in unfit.items() if is_used):
+        raise UsageError(f"--watch does not go with {option}")
+    settle_s = DEFAULT_SETTLE_S if settle is None else settle
+    ended = watch(src, dst, settle_s=settle_s, jobs=jobs, force=force, note=common.complain, **chosen)
+    _tell(ended.summary, as_json)
+    return 1 if ended.failed else 0
 
 
 def _tell(summary: Any, as_json: bool) -> None:

@@ -1,0 +1,258 @@
+"""`zipfs compress --watch`: what comes is compressed once it has settled, and nothing before."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from models import weights
+
+from zipfs import names
+from zipfs.cli import main
+from zipfs.settling import is_partial
+
+pytest.importorskip("watchdog")
+SETTLE_S = 0.3
+TIMEOUT_S = 30
+
+
+class Watching:
+    """A `zipfs compress --watch` in a process of its own."""
+
+    def __init__(self, src: Path, *arguments: str | Path):
+        self.src = src
+        command = [sys.executable, "-m", "zipfs", "compress", "--watch", "--settle", str(SETTLE_S), src, *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """(exit code, what it told)"""
+        self.process.send_signal(number)
+        _, told = self.process.communicate(timeout=TIMEOUT_S)
+        return self.process.returncode, told
+
+    def until(self, condition) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert self.process.poll() is None, self.process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def until_container(self, path: Path, folder: Path | None = None) -> None:
+        stored = (folder or self.src) / f"{path.relative_to(self.src)}.zipfs"
+        self.until(stored.exists)
+        self.until(lambda: folder is not None or not path.exists())
+
+
+@pytest.fixture
+def src(tmp_path) -> Path:
+    (tmp_path / "src").mkdir()
+    return tmp_path / "src"
+
+
+@pytest.fixture
+def watching(src):
+    """watching(*arguments): watches src; ended again in any case."""
+    started = []
+
+    def start(*arguments) -> Watching:
+        started.append(Watching(src, *arguments))
+        return started[-1]
+
+    yield start
+    for watch in started:
+        if watch.process.poll() is None:
+            watch.process.kill()
+        watch.process.communicate()
+
+
+@pytest.fixture
+def plain(rng) -> bytes:
+    return weights(rng, "BF16", 200_000)
+
+
+def restored(folder: Path, tmp_path: Path) -> dict[str, bytes]:
+    assert main(["decompress", str(folder), str(tmp_path / "back"), "--force"]) == 0
+    return {
+        str(path.relative_to(tmp_path / "back")): path.read_bytes()
+        for path in (tmp_path / "back").rglob("*")
+        if path.is_file()
+    }
+
+
+def test_in_place_what_is_there_and_what_comes(watching, src, plain, tmp_path):
+    (src / "there").write_bytes(plain)
+    (src / "noise").write_bytes(os.urandom(100_000))
+    watch = watching("--in-place")
+    watch.until_container(src / "there")
+    (src / "new/folder").mkdir(parents=True)
+    (src / "new/folder/late").write_bytes(plain[::-1])
+    watch.until_container(src / "new/folder/late")
+    code, told = watch.end()
+    assert code == 0 and told.count(" -> ") == 2 and f"{src / 'new/folder/late'}: 390.6 KiB -> " in told
+    assert "2 files" in told
+    assert restored(src, tmp_path) == {
+        "there": plain,
+        "noise": (src / "noise").read_bytes(),
+        "new/folder/late": plain[::-1],
+    }
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_downloads_are_left_alone_until_they_are_whole(watching, src, plain, tmp_path, in_place):
+    """As huggingface_hub does it: blobs/x.incomplete is renamed to blobs/x, and a snapshot gets a link."""
+    stored = src if in_place else tmp_path / "dst"
+    watch = watching("--in-place" if in_place else stored)
+    (src / "blobs").mkdir()
+    blob = src / "blobs" / hashlib.sha256(plain).hexdigest()
+    with open(f"{blob}.incomplete", "wb") as file:
+        file.write(plain[: len(plain) // 2])
+        file.flush()
+        (src / "sign").write_bytes(plain)
+        watch.until_container(src / "sign", None if in_place else stored)
+        time.sleep(2 * SETTLE_S)
+        assert not [name for name in os.listdir(stored) if "incomplete" in name or "blobs/" in name]
+        file.write(plain[len(plain) // 2 :])
+    os.rename(f"{blob}.incomplete", blob)
+    (src / "snapshots").mkdir()
+    (src / "snapshots/model").symlink_to(f"../blobs/{blob.name}")
+    watch.until_container(blob, None if in_place else stored)
+    watch.until((stored / "snapshots/model").is_symlink)
+    assert watch.end()[0] == 0
+    assert (stored / "snapshots/model").readlink() == Path(f"../blobs/{blob.name}")
+    assert restored(stored, tmp_path)[f"blobs/{blob.name}"] == plain
+
+
+def test_open_for_writing_is_not_settled(watching, src, plain):
+    watch = watching("--in-place")
+    with open(src / "slow", "wb") as file:
+        file.write(plain)
+        file.flush()
+        (src / "sign").write_bytes(plain)
+        watch.until_container(src / "sign")
+        time.sleep(3 * SETTLE_S)
+        assert not (src / "slow.zipfs").exists()
+    watch.until_container(src / "slow")
+
+
+def test_aria2_is_done_when_its_control_file_goes(watching, src, plain):
+    (src / "x").write_bytes(plain)
+    (src / "x.aria2").touch()
+    (src / "sign").write_bytes(plain)
+    watch = watching("--in-place")
+    watch.until_container(src / "sign")
+    time.sleep(2 * SETTLE_S)
+    assert not (src / "x.zipfs").exists()
+    (src / "x.aria2").unlink()
+    watch.until_container(src / "x")
+
+
+def test_mirror_follows_changes(watching, src, plain, tmp_path):
+    dst = tmp_path / "dst"
+    (src / "a").write_bytes(plain)
+    watch = watching(dst)
+    watch.until_container(src / "a", dst)
+    (src / "a").write_bytes(plain[::-1])
+    watch.until(lambda: os.stat(dst / "a.zipfs").st_mtime_ns == os.stat(src / "a").st_mtime_ns)
+    os.rename(src / "a", src / "b")
+    watch.until_container(src / "b", dst)
+    assert watch.end(signal.SIGINT)[0] == 0
+    assert restored(dst, tmp_path) == {"a": plain[::-1], "b": plain[::-1]}, "what goes from src stays"
+    assert (src / "b").read_bytes() == plain[::-1]
+
+
+def test_mirror_again(watching, src, plain, tmp_path):
+    """What is up to date is not made again; what was changed while nobody watched is a failure without --force."""
+    dst = tmp_path / "dst"
+    (src / "same").write_bytes(plain)
+    (src / "other").write_bytes(plain)
+    assert main(["compress", str(src), str(dst)]) == 0
+    before = os.stat(dst / "same.zipfs").st_ino
+    (src / "other").write_bytes(plain[::-1])
+    (src / "sign").write_bytes(plain)
+    watch = watching(dst)
+    watch.until_container(src / "sign", dst)
+    code, told = watch.end()
+    assert code == 1 and f"{dst / 'other.zipfs'}: exists already; --force replaces it" in told
+    assert os.stat(dst / "same.zipfs").st_ino == before
+    watch = watching(dst, "--force", "--json")
+    watch.until(lambda: os.stat(dst / "other.zipfs").st_mtime_ns == os.stat(src / "other").st_mtime_ns)
+    watch.process.send_signal(signal.SIGTERM)
+    out, _ = watch.process.communicate(timeout=TIMEOUT_S)
+    assert watch.process.returncode == 0 and json.loads(out)["num_files"] == 1
+    assert os.stat(dst / "same.zipfs").st_ino == before
+
+
+def test_ended_in_the_middle_nothing_unfinished_stays(watching, src):
+    with open(src / "sparse", "wb") as file:
+        file.truncate(1 << 40)
+    watch = watching("--in-place")
+    watch.until(lambda: any(map(names.temporary_owner, os.listdir(src))))
+    assert watch.end()[0] == 0
+    assert os.listdir(src) == ["sparse"]
+
+
+def test_other_folders_and_files(watching, src, plain, tmp_path):
+    (src / "sub").mkdir()
+    os.symlink("sub", src / "link")
+    (src / "sub/x").write_bytes(plain)
+    os.link(src / "sub/x", src / "second")
+    watch = watching("--in-place", "--exclude", "*.keep")
+    watch.until_container(src / "second")
+    name = os.fsdecode(b"odd \xff\nname")
+    (src / "y.keep").write_bytes(plain)
+    (src / name).write_bytes(plain)
+    watch.until_container(src / name)
+    assert watch.end()[0] == 0
+    assert os.path.samefile(src / "second.zipfs", src / "sub/x.zipfs") and (src / "y.keep").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{file}", "--in-place"], "is no folder"),
+        (["{src}", "{src}/inside"], "lies inside the source"),
+        (["{src}"], "DST is missing"),
+        (["{src}", "--in-place", "--dry-run"], "does not go with --dry-run"),
+        (["{src}", "{dst}", "--base", "x"], "does not go with --base"),
+    ],
+)
+def test_wrong_usage(src, tmp_path, capsys, arguments, message):
+    (tmp_path / "file").write_bytes(b"x")
+    places = {"src": src, "file": tmp_path / "file", "dst": tmp_path / "dst"}
+    assert main(["compress", "--watch", *(argument.format(**places) for argument in arguments)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_settle_alone(src, tmp_path, capsys):
+    assert main(["compress", str(src), str(tmp_path / "dst"), "--settle", "3"]) == 2
+    assert "--watch" in capsys.readouterr().err
+
+
+def test_without_watchdog(src, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "watchdog", None)
+    assert main(["compress", "--watch", "--in-place", str(src)]) == 2
+    assert "pip install 'zipfs[watch]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "partial"),
+    [
+        ("a" * 64 + ".incomplete", True),
+        ("model.safetensors.part", True),
+        ("Unconfirmed 1.crdownload", True),
+        ("sha256-" + "a" * 64 + "-partial-3", True),
+        ("X.TMP", True),
+        (names.temporary_name("x"), True),
+        ("sha256-" + "a" * 64, False),
+        ("model.safetensors", False),
+        ("part", False),
+        ("model.party", False),
+    ],
+)
+def test_partial_names(name, partial):
+    assert is_partial(name) == partial
