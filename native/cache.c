@@ -116,6 +116,10 @@ void zipfs_cache_free(struct zipfs_cache *cache) {
     free(cache);
 }
 
+const struct zipfs_cache_options *zipfs_cache_options(const struct zipfs_cache *cache) {
+    return &cache->options;
+}
+
 struct zipfs_pool *zipfs_cache_pool(struct zipfs_cache *cache) {
     return cache->pool;
 }

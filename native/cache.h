@@ -47,6 +47,7 @@ enum zipfs_claim zipfs_cache_claim(struct zipfs_cache *cache, struct zipfs_recor
 void zipfs_cache_publish(struct zipfs_cache *cache, const struct zipfs_chunk *claimed, const uint8_t *data, size_t size,
                          int error);
 
+const struct zipfs_cache_options *zipfs_cache_options(const struct zipfs_cache *cache); /* jobs is not 0 */
 struct zipfs_pool *zipfs_cache_pool(struct zipfs_cache *cache);
 /* The cache lives until its creator freed it and every file that holds a reference gave it back. */
 void zipfs_cache_ref(struct zipfs_cache *cache);

@@ -3,51 +3,21 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "cache.h"
 #include "common.h"
 #include "container.h"
-#include "copy.h"
+#include "fetch.h"
 #include "io.h"
 #include "log.h"
-#include "pool.h"
 #include "reader.h"
 
 enum {
-    BATCH_CHUNKS = 64,
-    BATCH_BYTES = 1 << 20, /* stored bytes per pread, so that they are still in L2 when they are decoded */
-    DAMAGE_MAX = 1000,     /* chunks told about one by one, per open file */
-    PART_SIZE = 1 << 20,   /* what one thread reads of a large request; a power of two */
-    LARGE_SIZE = 2 << 20,  /* larger than any request of FUSE, which has its own threads */
-};
-
-/* Which chunks were found damaged, so that each is told once. */
-struct damage {
-    pthread_mutex_t lock;
-    uint64_t *numbers;
-    size_t num_numbers, capacity;
-    uint64_t num_repeats;
-};
-
-struct zipfs_file {
-    _Atomic unsigned refs;
-    _Atomic uint64_t num_reads;
-    struct zipfs_cache *cache;
-    struct zipfs_record *record; /* in the cache */
-    struct zipfs_counters *counters;
-    struct zipfs_pool *pool;
-    uint64_t size;
-    struct zipfs_reader *reader;       /* NULL: passed through */
-    const struct zipfs_header *header; /* NULL: passed through */
-    int fd;                            /* the reader's, or our own */
-    struct damage damage;
+    PART_SIZE = 1 << 20,  /* what one thread reads of a large request; a power of two */
+    LARGE_SIZE = 2 << 20, /* larger than any request of FUSE, which has its own threads */
 };
 
 /* ---- opening and closing ---- */
@@ -88,7 +58,10 @@ enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, const char 
     file->counters = &file->record->counters;
     file->pool = zipfs_cache_pool(cache);
     atomic_init(&file->refs, 1);
-    pthread_mutex_init(&file->damage.lock, NULL);
+    zipfs_source_init(&file->source, file->fd);
+    file->drops_source = zipfs_cache_options(cache)->drop_source;
+    zipfs_stream_init(&file->stream);
+    zipfs_damage_init(&file->damage);
     *file_ret = file;
     return ZIPFS_OK;
 }
@@ -102,6 +75,7 @@ void zipfs_file_unref(struct zipfs_file *file) {
         return;
     if (file->damage.num_repeats > 0)
         zipfs_logf("%s: %" PRIu64 " more reads of damaged chunks failed", file->record->name, file->damage.num_repeats);
+    zipfs_stream_end(file);
     zipfs_reading_begin();
     zipfs_cache_close_record(file->cache, file->record);
     zipfs_reading_end();
@@ -111,8 +85,7 @@ void zipfs_file_unref(struct zipfs_file *file) {
         close(file->fd);
     }
     zipfs_cache_free(file->cache);
-    pthread_mutex_destroy(&file->damage.lock);
-    free(file->damage.numbers);
+    zipfs_damage_clear(&file->damage);
     free(file);
 }
 
@@ -130,54 +103,6 @@ void zipfs_file_stats(const struct zipfs_file *file, struct zipfs_file_stats *st
 
 const struct zipfs_header *zipfs_file_header(const struct zipfs_file *file) {
     return file->header;
-}
-
-/* ---- failures ---- */
-
-enum told { TELL, TELL_LAST, TOLD };
-
-/* Notes a failed chunk: is it to be told, told as the last one, or was it told already? */
-static enum told note_damage(struct damage *damage, uint64_t number) {
-    for (size_t i = 0; i < damage->num_numbers; i++)
-        if (damage->numbers[i] == number)
-            return TOLD;
-    if (damage->num_numbers >= DAMAGE_MAX)
-        return TOLD;
-    if (damage->num_numbers == damage->capacity) {
-        size_t capacity = damage->capacity ? 4 * damage->capacity : 16;
-        uint64_t *numbers = realloc(damage->numbers, capacity * sizeof *numbers);
-        if (!numbers)
-            return TELL;
-        damage->numbers = numbers;
-        damage->capacity = capacity;
-    }
-    damage->numbers[damage->num_numbers++] = number;
-    return damage->num_numbers == DAMAGE_MAX ? TELL_LAST : TELL;
-}
-
-/* Logs the failure of a chunk, once, and gives the errno for its readers. `culprit` is the chunk that `status` is
- * about: this one, or one that it copies from. errno holds the reason of ZIPFS_IO. */
-static int fail_copies(struct zipfs_file *file, uint64_t number, uint64_t culprit, enum zipfs_status status) {
-    int io_error = errno;
-    char where[64] = "";
-    if (culprit != number)
-        snprintf(where, sizeof where, " in chunk %" PRIu64 ", which it copies from", culprit);
-    struct damage *damage = &file->damage;
-    pthread_mutex_lock(&damage->lock);
-    enum told told = note_damage(damage, number);
-    damage->num_repeats += told == TOLD;
-    pthread_mutex_unlock(&damage->lock);
-    uint64_t start = number << file->header->chunk_log2;
-    const char *reason = status == ZIPFS_IO ? strerrordesc_np(io_error) : zipfs_status_name(status);
-    if (told != TOLD)
-        zipfs_logf("%s: chunk %" PRIu64 ", plain bytes %" PRIu64 " to %" PRIu64 ": %s%s%s", file->record->name, number, start,
-                   start + zipfs_chunk_size(file->header, number), reason ? reason : "I/O error", where,
-                   told == TELL_LAST ? " (further damaged chunks of this file are not told)" : "");
-    return status == ZIPFS_NO_MEMORY ? -ENOMEM : -EIO;
-}
-
-static int fail_chunk(struct zipfs_file *file, uint64_t number, enum zipfs_status status) {
-    return fail_copies(file, number, number, status);
 }
 
 /* ---- slices ---- */
@@ -213,203 +138,28 @@ void zipfs_file_put(struct zipfs_file *file, const struct zipfs_slices *slices) 
 
 /* ---- whole chunks ---- */
 
-/* Neighbouring chunks that one pread fetches and that are decoded to consecutive places of dst. */
-struct batch {
-    uint64_t first;
-    uint8_t *dst;
-    unsigned num_chunks;
-    uint64_t offset;    /* of the first payload in the container */
-    size_t stored_size; /* of all payloads */
-    struct zipfs_entry entries[BATCH_CHUNKS];
-    const struct zipfs_chunk *claims[BATCH_CHUNKS]; /* to be published; NULL: nobody waits */
-    int errors[BATCH_CHUNKS];
-    int error; /* of any chunk that went through this batch */
-};
-
-static void count_decoded(struct zipfs_file *file, size_t plain_size, size_t stored_size) {
-    ZIPFS_COUNT(file->counters->chunks_decoded, 1);
-    ZIPFS_COUNT(file->counters->bytes_decoded, plain_size);
-    ZIPFS_COUNT(file->counters->stored_bytes_read, stored_size);
-}
-
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-/* Stored chunks are their plain bytes: src is dst. */
-static void check_stored(struct zipfs_file *file, struct batch *batch) {
-    const uint8_t *src = batch->dst;
-    for (unsigned i = 0; i < batch->num_chunks; i++) {
-        const struct zipfs_entry *entry = &batch->entries[i];
-        if (zipfs_hash(src, entry->stored_size, batch->first + i) == entry->stored_hash)
-            count_decoded(file, entry->stored_size, entry->stored_size);
-        else
-            batch->errors[i] = fail_chunk(file, batch->first + i, ZIPFS_CHUNK_CHECKSUM);
-        src += entry->stored_size;
-    }
-}
-
-/* Decodes a payload; copies is left alone where the container has none. */
-static enum zipfs_status decode_one(struct zipfs_file *file, struct zipfs_codec *codec, uint64_t number,
-                                    const struct zipfs_entry *entry, const uint8_t *src, uint8_t *dst,
-                                    struct zipfs_copies *copies) {
-    size_t plain_size = zipfs_chunk_size(file->header, number);
-    if (ZIPFS_LIKELY(!file->header->has_copies))
-        return zipfs_decode_chunk(codec, number, entry, src, dst, plain_size);
-    return zipfs_decode_chunk_copies(codec, number, entry, src, dst, plain_size, copies);
-}
-
-/* Fills the copies of the chunks that were decoded. No seat is held: it reads. */
-static void fill_copies(struct zipfs_file *file, struct batch *batch, const struct zipfs_copies *copies) {
-    struct zipfs_copier copier = {
-        .reader = file->reader, .buffers = zipfs_pool_buffers(file->pool), .pool = file->pool};
-    uint8_t *dst = batch->dst;
-    for (unsigned i = 0; i < batch->num_chunks; i++) {
-        uint64_t number = batch->first + i, culprit = number;
-        enum zipfs_status status = ZIPFS_OK;
-        if (!batch->errors[i])
-            status = zipfs_copier_fill(&copier, number, &copies[i], dst, &culprit);
-        if (status != ZIPFS_OK)
-            batch->errors[i] = fail_copies(file, number, culprit, status);
-        dst += zipfs_chunk_size(file->header, number);
-    }
-    zipfs_copier_finish(&copier);
-    ZIPFS_COUNT(file->counters->chunks_decoded, copier.num_decoded);
-    ZIPFS_COUNT(file->counters->bytes_decoded, copier.bytes_decoded);
-    ZIPFS_COUNT(file->counters->stored_bytes_read, copier.stored_bytes_read);
-}
-
-/* Decodes all chunks of the batch, damaged ones or not. */
-static void decode_runs(struct zipfs_file *file, struct batch *batch, const uint8_t *src) {
-    struct zipfs_copies copies[BATCH_CHUNKS]; /* not touched, and so for nothing, where the container has none */
-    struct zipfs_seat *seat = NULL;
-    enum zipfs_status no_seat = zipfs_pool_take_seat(file->pool, file->header->chunk_log2, &seat);
-    uint8_t *dst = batch->dst;
-    uint64_t start_ns = now_ns();
-    for (unsigned i = 0; i < batch->num_chunks; i++) {
-        uint64_t number = batch->first + i;
-        const struct zipfs_entry *entry = &batch->entries[i];
-        size_t plain_size = zipfs_chunk_size(file->header, number);
-        enum zipfs_status status = seat ? decode_one(file, seat->codec, number, entry, src, dst, &copies[i]) : no_seat;
-        if (status == ZIPFS_OK)
-            count_decoded(file, plain_size, entry->stored_size);
-        else
-            batch->errors[i] = fail_chunk(file, number, status);
-        src += entry->stored_size;
-        dst += plain_size;
-    }
-    ZIPFS_COUNT(file->counters->decode_ns, now_ns() - start_ns);
-    if (seat)
-        zipfs_pool_give_seat(file->pool, seat);
-    if (file->header->has_copies)
-        fill_copies(file, batch, copies);
-}
-
-/* Reads and decodes the payloads of the batch. Returns how the read went; what fails after it is in batch->errors. */
-static enum zipfs_status fetch_batch(struct zipfs_file *file, struct batch *batch) {
-    bool stored = batch->entries[0].kind == ZIPFS_KIND_STORED;
-    struct zipfs_buffers *buffers = zipfs_pool_buffers(file->pool);
-    struct zipfs_buffer *buffer = NULL;
-    enum zipfs_status status = stored ? ZIPFS_OK : zipfs_buffers_take(buffers, batch->stored_size, &buffer);
-    if (status == ZIPFS_OK)
-        status = pread_exact(file->fd, stored ? batch->dst : buffer->data, batch->stored_size, batch->offset);
-    if (status == ZIPFS_OK && stored)
-        check_stored(file, batch);
-    else if (status == ZIPFS_OK)
-        decode_runs(file, batch, buffer->data);
-    int error = errno;
-    if (buffer)
-        zipfs_buffers_give(buffers, buffer);
-    errno = error;
-    return status;
-}
-
-/* Fetches the chunks one by one, so that a read error is told of the right ones. */
-static void fetch_singly(struct zipfs_file *file, struct batch *batch) {
-    struct batch one = {.first = batch->first, .dst = batch->dst, .num_chunks = 1, .offset = batch->offset};
-    for (unsigned i = 0; i < batch->num_chunks; i++, one.first++) {
-        one.entries[0] = batch->entries[i];
-        one.stored_size = batch->entries[i].stored_size;
-        one.errors[0] = 0;
-        enum zipfs_status status = fetch_batch(file, &one);
-        batch->errors[i] = status == ZIPFS_OK ? one.errors[0] : fail_chunk(file, one.first, status);
-        one.dst += zipfs_chunk_size(file->header, one.first);
-        one.offset += one.stored_size;
-    }
-}
-
-/* Reads and decodes the batch, gives the chunks to those who wait for them, and empties it. */
-static void flush_batch(struct zipfs_file *file, struct batch *batch) {
-    const uint8_t *data = batch->dst;
-    if (batch->num_chunks == 0)
-        return;
-    if (fetch_batch(file, batch) != ZIPFS_OK)
-        fetch_singly(file, batch);
-    for (unsigned i = 0; i < batch->num_chunks; i++) {
-        size_t size = zipfs_chunk_size(file->header, batch->first + i);
-        zipfs_cache_publish(file->cache, batch->claims[i], data, size, batch->errors[i]);
-        batch->error = batch->errors[i] ? batch->errors[i] : batch->error;
-        data += size;
-    }
-    batch->num_chunks = 0;
-}
-
-static bool joins(const struct batch *batch, uint64_t number, const struct zipfs_entry *entry) {
-    return batch->num_chunks > 0 && batch->num_chunks < BATCH_CHUNKS && number == batch->first + batch->num_chunks
-           && batch->entries[0].kind == entry->kind && batch->stored_size + entry->stored_size <= BATCH_BYTES;
-}
-
-/* Adds a chunk to the batch, flushing first what it cannot join. Payloads of neighbours are contiguous (docs/format.md
- * section 3). */
-static void add_to_batch(struct zipfs_file *file, struct batch *batch, uint64_t number, uint8_t *dst,
-                         const struct zipfs_chunk *claim) {
-    uint64_t offset;
-    struct zipfs_entry entry;
-    enum zipfs_status status = zipfs_reader_entry(file->reader, number, &offset, &entry);
-    if (status != ZIPFS_OK) {
-        batch->error = fail_chunk(file, number, status);
-        zipfs_cache_publish(file->cache, claim, NULL, 0, batch->error);
-        return;
-    }
-    if (!joins(batch, number, &entry))
-        flush_batch(file, batch);
-    unsigned i = batch->num_chunks++;
-    if (i == 0) {
-        batch->first = number;
-        batch->dst = dst;
-        batch->offset = offset;
-        batch->stored_size = 0;
-    }
-    batch->entries[i] = entry;
-    batch->claims[i] = claim;
-    batch->errors[i] = 0;
-    batch->stored_size += entry.stored_size;
-}
-
 /* Chunks [first, end), each wholly wanted. Those that the cache holds, or that another thread is decoding, are
  * delivered. */
 static int read_whole(struct zipfs_file *file, uint64_t first, uint64_t end, uint8_t *dst,
                       struct zipfs_slices *slices) {
-    struct batch batch = {.num_chunks = 0};
+    struct zipfs_batch batch = {.num_chunks = 0};
     for (uint64_t number = first; number < end && !batch.error; number++) {
         const struct zipfs_chunk *chunk;
         enum zipfs_claim claim = zipfs_cache_claim(file->cache, file->record, number, false, &chunk);
         if (claim == ZIPFS_CLAIM_BUSY) { /* others may wait for ours */
-            flush_batch(file, &batch);
+            zipfs_batch_flush(file, &batch);
             claim = zipfs_cache_claim(file->cache, file->record, number, true, &chunk);
         }
         size_t size = zipfs_chunk_size(file->header, number);
         if (claim == ZIPFS_CLAIM_HELD) {
             deliver(file, slices, dst, chunk, 0, size);
         } else {
-            add_to_batch(file, &batch, number, dst, chunk);
+            zipfs_batch_add(file, &batch, number, dst, chunk);
             add_slice(slices, dst, size, NULL);
         }
         dst += size;
     }
-    flush_batch(file, &batch);
+    zipfs_batch_flush(file, &batch);
     return batch.error;
 }
 
@@ -422,9 +172,9 @@ struct load {
 
 static int load_chunk(void *context, uint8_t *dst) {
     const struct load *load = context;
-    struct batch batch = {.num_chunks = 0};
-    add_to_batch(load->file, &batch, load->number, dst, NULL);
-    flush_batch(load->file, &batch);
+    struct zipfs_batch batch = {.num_chunks = 0};
+    zipfs_batch_add(load->file, &batch, load->number, dst, NULL);
+    zipfs_batch_flush(load->file, &batch);
     return batch.error;
 }
 
@@ -513,6 +263,7 @@ static ssize_t read_container(struct zipfs_file *file, uint8_t *dst, size_t size
         return 0;
     if (size > file->size - offset)
         size = file->size - offset;
+    zipfs_stream_note(file, offset, size);
     int error = size >= LARGE_SIZE ? read_large(file, dst, size, offset)
                                    : read_range(file, dst, size, offset, slices);
     return error ? error : (ssize_t)size;
