@@ -191,13 +191,28 @@ static PyObject *codec_encode(CodecObject *self, PyObject *args, PyObject *kwarg
 
 /* ---- decode ---- */
 
+/* (at, size, target) of each. */
+static PyObject *copy_list(const struct zipfs_copies *copies) {
+    PyObject *list = PyList_New(copies->num);
+    for (size_t i = 0; list && i < copies->num; i++) {
+        const struct zipfs_copy *copy = &copies->list[i];
+        PyObject *tuple = Py_BuildValue("IIK", copy->at, copy->size, (unsigned long long)copy->target);
+        if (!tuple)
+            Py_CLEAR(list);
+        else
+            PyList_SetItem(list, i, tuple);
+    }
+    return list;
+}
+
 static PyObject *codec_decode(CodecObject *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"payload", "number", "entry", "dst", NULL};
+    static char *names[] = {"payload", "number", "entry", "dst", "copies", NULL};
     Py_buffer payload, dst;
     uint64_t number, stored_size, kind, stored_hash, plain_hash;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*O&(O&O&O&O&)w*:decode", names, &payload, zipfs_as_u64, &number,
-                                     zipfs_as_u64, &stored_size, zipfs_as_u64, &kind, zipfs_as_u64, &stored_hash,
-                                     zipfs_as_u64, &plain_hash, &dst))
+    int with_copies = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*O&(O&O&O&O&)w*|p:decode", names, &payload, zipfs_as_u64,
+                                     &number, zipfs_as_u64, &stored_size, zipfs_as_u64, &kind, zipfs_as_u64,
+                                     &stored_hash, zipfs_as_u64, &plain_hash, &dst, &with_copies))
         return NULL;
     PyObject *result = NULL;
     if (stored_size != (uint64_t)payload.len || stored_size > UINT32_MAX || kind > ZIPFS_KIND_CONSTANT) {
@@ -206,10 +221,15 @@ static PyObject *codec_decode(CodecObject *self, PyObject *args, PyObject *kwarg
         PyErr_SetString(PyExc_ValueError, "dst is larger than the codec's chunks");
     } else if (zipfs_codec_begin(self)) {
         struct zipfs_entry entry = {stored_size, kind, stored_hash, plain_hash};
+        struct zipfs_copies copies = {.num = 0};
         enum zipfs_status status;
-        WITHOUT_GIL(status = zipfs_decode_chunk(self->codec, number, &entry, payload.buf, dst.buf, dst.len));
+        if (with_copies)
+            WITHOUT_GIL(status = zipfs_decode_chunk_copies(self->codec, number, &entry, payload.buf, dst.buf, dst.len,
+                                                           &copies));
+        else
+            WITHOUT_GIL(status = zipfs_decode_chunk(self->codec, number, &entry, payload.buf, dst.buf, dst.len));
         zipfs_codec_end(self);
-        result = status == ZIPFS_OK ? Py_NewRef(Py_None) : zipfs_raise_chunk(status, number);
+        result = status == ZIPFS_OK ? copy_list(&copies) : zipfs_raise_chunk(status, number);
     }
     PyBuffer_Release(&payload);
     PyBuffer_Release(&dst);

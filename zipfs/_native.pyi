@@ -42,8 +42,14 @@ class Codec:
         two: they become COPY runs (docs/format.md section 8). Returns (stored_size, kind, stored_hash, plain_hash) per
         chunk. Each chunk was decoded again and compared, but for what it copies.
         """
-    def decode(self, payload: Buffer, number: int, entry: tuple[int, int, int, int], dst: Buffer) -> None:
-        """Decodes one chunk without copies into dst, whose length must be the chunk's plain size."""
+    def decode(
+        self, payload: Buffer, number: int, entry: tuple[int, int, int, int], dst: Buffer, copies: bool = False
+    ) -> list[tuple[int, int, int]]:
+        """Decodes one chunk into dst, whose length must be the chunk's plain size.
+
+        copies: whether the container may hold them. Returns (at, size, target) of each: plain bytes [target, target +
+        size) of the file are missing in dst at `at`. The caller checks that each target ends before the chunk.
+        """
 
 def chunk_runs(payload: Buffer, plain_size: int) -> list[tuple[int, int, int, int]]:
     """(layout, phase, plain_size, stored_size) of each run of a payload of kind runs."""
