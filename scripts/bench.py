@@ -27,7 +27,7 @@ def main() -> None:
         report = arguments.run(arguments)
     except servers.Missing as reason:
         raise SystemExit(f"scripts/bench: {reason}") from None
-    report["command"] = "scripts/bench " + " ".join(sys.argv[1:])
+    report.setdefault("command", "scripts/bench " + " ".join(sys.argv[1:]))
     print(json.dumps(report, indent=2) if arguments.json else arguments.to_markdown(report))
 
 

@@ -134,9 +134,12 @@ def test_flame_is_as_wide_as_its_samples(tmp_path):
 def test_reports_of_several_runs_are_one(tmp_path):
     mount = pytest.importorskip("benchmarks.mount")
     for number in (1, 2):
-        report = {"machine": {}, "left_out": {}, "told": {}, "parts": {"lru": number, f"part{number}": 0}}
+        parts = {"lru": {"number": number}, "cold": [number], f"part{number}": {}}
+        report = {"command": str(number), "machine": {}, "left_out": {}, "told": {}, "parts": parts}
         (tmp_path / str(number)).write_text(json.dumps(report))
-    assert mount.merge([tmp_path / "1", tmp_path / "2"])["parts"] == {"lru": 2, "part1": 0, "part2": 0}
+    merged = mount.merge([tmp_path / "1", tmp_path / "2"])
+    assert merged["command"] == "1; 2"
+    assert merged["parts"] == {"lru": {"number": 2}, "cold": [1, 2], "part1": {}, "part2": {}}
 
 
 def test_profile_tells_by_the_innermost_frame_that_says_something():

@@ -64,6 +64,10 @@ def names(text: str, known: Iterable[str]) -> str:
     return text
 
 
+def gb_s(text: str) -> list[float]:
+    return [float(speed) for speed in text.split(",")]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     every = ",".join(PARTS)
@@ -79,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS,...",
         help="of `cold` and `throttled`",
     )
+    add("--disks", type=gb_s, default="0.2,0.5,1", metavar="GB/S,...", help="of `throttled` (default 0.2,0.5,1)")
     add("--drivers", default="mfusepy", help="drivers besides the default one in `warm` and `listing`, comma-separated")
     add("--dir", type=Path, default=BUILD, help="where to work; a folder on the disk to be measured (default build/)")
     add("--plot", type=Path, metavar="FILE", help="draw what `warm` and `peers` measured as a PNG")
@@ -109,14 +114,19 @@ def measure(arguments: argparse.Namespace) -> dict:
 
 
 def merge(paths: list[Path]) -> dict:
-    """Reports of earlier runs as one; of a part that is in several, the last."""
+    """Reports of earlier runs as one. Of a part that is in several, the rows are put together, or the last is taken."""
     merged: dict = {"parts": {}, "told": {}, "left_out": {}}
+    commands = []
     for path in paths:
         report = json.loads(path.read_text())
+        commands.append(report["command"])
         merged["machine"] = report["machine"]
-        for key in ("parts", "told", "left_out"):
-            merged[key] |= report[key]
-    return merged
+        for name, found in report["parts"].items():
+            before = merged["parts"].get(name)
+            merged["parts"][name] = before + found if isinstance(before, list) else found
+        merged["told"] |= report["told"]
+        merged["left_out"] |= report["left_out"]
+    return merged | {"command": "; ".join(commands)}
 
 
 def run(arguments: argparse.Namespace) -> dict:

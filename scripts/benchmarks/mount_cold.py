@@ -14,8 +14,6 @@ from .mount_warm import DECODED_BAR
 from .mount_work import Model, Part, Work, say
 
 SHARE = 0.93
-SPEEDS = (0.2, 0.5, 1.0)
-"""GB/s of the throttled disk."""
 
 
 def measure_way(model: Model, served: servers.Served, way: str, runs: int, settle: Callable[[], None]) -> dict:
@@ -76,7 +74,7 @@ def measure_throttled(work: Work) -> list[dict]:
             model = work.model(dtype)
             disk = stack.enter_context(throttle.disk(work.folder, model.size + model.stored_size))
             copied = copy(model, disk.folder)
-            for speed in SPEEDS:
+            for speed in work.disks:
                 say(f"throttled to {speed} GB/s, {dtype}")
                 disk.limit(speed)
                 rows += measure_model(work, copied, dtype, speed, disk.settle)

@@ -77,6 +77,7 @@ class Work:
         self.seconds = 1 if self.quick else 10
         self.minutes = arguments.minutes or (0.1 if self.quick else 5)
         self.num_files = arguments.files or (2000 if self.quick else 100_000)
+        self.disks: list[float] = arguments.disks
         self.dtypes, self.drivers = arguments.dtypes.split(","), list(filter(None, arguments.drivers.split(",")))
         self._made: dict[str, Model] = {}
 
