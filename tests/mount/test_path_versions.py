@@ -65,6 +65,29 @@ def test_what_was_told_of_the_old_version_does_not_open_the_new(versions, source
     versions.release(PATH, handle)
 
 
+def test_another_form_of_an_open_file_is_no_other_version(versions, tree, source):
+    """Its reader goes on, and so do others: with the form that is open."""
+    plain = bf16_bytes(3, 100_000)
+    versions.stat(PATH, ONE)
+    first, _ = versions.open(PATH, ONE)
+    stored = os.stat(source / "weights.zipfs")
+    os.rename(source / "weights.zipfs", source.parent / "away")
+    (source / "weights").write_bytes(plain)
+    os.utime(source / "weights", ns=(stored.st_atime_ns, stored.st_mtime_ns))
+    os.chmod(source / "weights", stored.st_mode)
+    second, keep = versions.open(PATH, ONE)
+    assert second == first and keep is False, "the container still serves it"
+    os.utime(source / "weights", ns=(stored.st_atime_ns, stored.st_mtime_ns + 1))
+    expect_stale(versions, ONE)
+    versions.release(PATH, first)
+    versions.release(PATH, second)
+    versions.stat(PATH, ONE)
+    third, _ = versions.open(PATH, ONE)
+    assert third != first
+    versions.release(PATH, third)
+    assert tree.open(tree.lookup(PATH)).pread(100, 0) == plain[:100]
+
+
 def test_pages_are_kept_once_a_read_has_shown_that_older_ones_are_gone(versions, tree, source):
     """Of two openers of a new version, the second could overtake the order to drop pages that the first one caused."""
     for seed in (1, 2):

@@ -7,6 +7,8 @@ them. So
  - a version is opened only if the kernel decided by its attributes who may, and knows its size. That is so when the
    thread that opens has just been told them, or when they were told to anybody long enough ago: an answer that is
    still on its way does not count. Else ESTALE, at which Linux looks the path up anew and tries once more;
+ - a file that was given its other form, a container for the plain file or the reverse, is no other version as long as
+   one of them is open: whoever opens it then gets the one that is, so that compressing in place disturbs no reader;
  - the kernel may keep its pages from one open to the next if both are of the same version.
 
 Any thread may call any method.
@@ -81,7 +83,7 @@ class PathVersions:
 
         Undone by release(). OSError: ESTALE as above, else as Tree.open().
         """
-        node = self._tree.lookup(path)
+        node, file = self._find(path)
         with self._changed:
             self._changed.wait_for(lambda: self._is_free_for(path, node), RELEASE_WAIT_S)
             told = self._told.get(path)
@@ -89,7 +91,7 @@ class PathVersions:
             time.sleep(SETTLED_S)  # the second try will find it settled
             raise stale(path)
         self._check(path, node, caller)
-        file = self._tree.open(node)
+        file = file or self._tree.open(node)
         with self._changed:
             self._check(path, node, caller)
             held = self._held.setdefault(path, Held(node, file, file.num_reads))
@@ -106,6 +108,15 @@ class PathVersions:
                 del self._held[path]
                 self._changed.notify_all()
         _native.release(handle)
+
+    def _find(self, path: bytes) -> tuple[Node, _native.File | None]:
+        """The version that is to be opened, and its file where that is open as the other form of the present one."""
+        node = self._tree.lookup(path)
+        with self._changed:
+            held = self._held.get(path)
+            if held and _are_forms(held.node, node):
+                return held.node, held.file
+        return node, None
 
     def _is_clean(self, path: bytes, held: Held) -> bool:
         """Whether the kernel's pages of the path are all of this version.
@@ -138,3 +149,12 @@ class PathVersions:
                 held.refused = node.identity
                 _native.log(path + b": replaced, but its old version is still in use; the new one opens after that")
         raise stale(path)
+
+
+def _are_forms(one: Node, other: Node) -> bool:
+    """Whether one is the container of the other, by all that compressing keeps."""
+    shown, others = one.attributes(), other.attributes()
+    kept = ("size", "mtime_ns", "mode", "uid", "gid")
+    return (one.container is None) != (other.container is None) and all(
+        getattr(shown, name) == getattr(others, name) for name in kept
+    )
