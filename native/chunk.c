@@ -15,9 +15,9 @@
 #include "cpu.h"
 #include "divide.h"
 #include "joint.h"
+#include "noise.h"
 #include "palette.h"
 #include "plan.h"
-#include "repeats.h"
 #include "run.h"
 #include "sparse.h"
 #include "zstd_frame.h"
@@ -260,7 +260,7 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
            bytes_size = encode_palette(codec, src, piece->size, trial, limit);
     if (bytes_size != SIZE_MAX) {
         memcpy(dst, trial, size = bytes_size);
-        *piece = (struct zipfs_piece){ZIPFS_PALETTE, 0, piece->offset, piece->size};
+        *piece = (struct zipfs_piece){ZIPFS_PALETTE, 0, piece->offset, piece->size, false};
         limit = zipfs_below(size, codec->encoder->effort.exhaustive);
     }
     struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES, .lz = lz};
@@ -268,7 +268,7 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
     if (bytes_size == SIZE_MAX)
         return size;
     memcpy(dst, trial, bytes_size);
-    *piece = (struct zipfs_piece){ZIPFS_BYTES, 0, piece->offset, piece->size};
+    *piece = (struct zipfs_piece){ZIPFS_BYTES, 0, piece->offset, piece->size, false};
     return bytes_size;
 }
 
@@ -306,7 +306,7 @@ static size_t encode_sparse(struct zipfs_codec *codec, const struct zipfs_piece 
     if (!num || capacity < ZIPFS_WRAP_FIXED + 2 * ZIPFS_MAX_WIDTH + ZIPFS_RUN_RECORD)
         return SIZE_MAX;
     bool is_noise;
-    struct zipfs_piece inner = {piece->layout, 0, 0, num * width};
+    struct zipfs_piece inner = {piece->layout, 0, 0, num * width, false};
     size_t size = zipfs_run_wrap(width, piece->phase, src, piece->size, dst);
     uint8_t *record = dst + size;
     size += ZIPFS_RUN_RECORD;
@@ -337,12 +337,22 @@ static size_t encode_wrapped(struct zipfs_codec *codec, struct zipfs_piece *piec
     return size;
 }
 
+static size_t encode_noise(struct zipfs_codec *codec, const struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst,
+                           size_t capacity) {
+    bool is_noise;
+    struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES};
+    return capacity < piece->size ? SIZE_MAX
+                                  : zipfs_run_encode(codec, &recipe, src, piece->size, dst, capacity, &is_noise);
+}
+
 /* Encodes one piece in the way that promises to be smallest, and sets its layout to the choice. */
 static size_t encode_piece(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst,
                            size_t capacity) {
     const struct zipfs_effort *effort = &codec->encoder->effort;
     uint32_t layout = piece->layout;
     bool is_noise = false;
+    if (piece->is_noise)
+        return encode_noise(codec, piece, src, dst, capacity);
     if (layout == ZIPFS_BYTES)
         return improve_by_bytes(codec, piece, src, true, dst, SIZE_MAX, capacity);
     size_t size = encode_wrapped(codec, piece, src, dst, capacity);
@@ -399,7 +409,7 @@ static bool one_run_promises(const struct zipfs_codec *codec, const struct zipfs
 
 static size_t encode_as_one_run(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst,
                                 size_t size, size_t capacity) {
-    struct zipfs_piece whole = {ZIPFS_BYTES, 0, 0, src_size};
+    struct zipfs_piece whole = {ZIPFS_BYTES, 0, 0, src_size, false};
     size_t head = TABLE_FIXED + ZIPFS_RUN_RECORD;
     if (size <= head || capacity <= head)
         return size;
@@ -422,6 +432,12 @@ struct job {
     size_t num_segments;
 };
 
+static void mark_noise(const struct zipfs_kernels *kernels, const uint8_t *src, struct zipfs_piece *piece) {
+    unsigned width = zipfs_layout_info(piece->layout)->width;
+    if (zipfs_is_noise(kernels, src + piece->offset + piece->phase, piece->size - piece->phase, width))
+        *piece = (struct zipfs_piece){ZIPFS_BYTES, 0, piece->offset, piece->size, .is_noise = true};
+}
+
 /* Plans bytes [start, end) of the chunk behind the pieces that are there already. */
 static enum zipfs_status plan_part(struct zipfs_codec *codec, const struct job *job, size_t start, size_t end,
                                    struct zipfs_plan *plan) {
@@ -430,6 +446,9 @@ static enum zipfs_status plan_part(struct zipfs_codec *codec, const struct job *
                                                 job->num_segments, &part);
     if (status)
         return status;
+    if (!codec->encoder->effort.exhaustive)
+        for (size_t i = 0; i < part.num_pieces; i++)
+            mark_noise(codec->kernels, job->src + start, &part.pieces[i]);
     zipfs_plan_divide(codec, job->src + start, &part);
     for (size_t i = 0; i < part.num_pieces; i++) {
         part.pieces[i].offset += start;
@@ -451,7 +470,7 @@ static enum zipfs_status plan_all(struct zipfs_codec *codec, const struct job *j
         if (end > done)
             status = plan_part(codec, job, done, end, plan);
         if (copy) {
-            plan->pieces[plan->num_pieces++] = (struct zipfs_piece){ZIPFS_COPY, 0, copy->at, copy->size};
+            plan->pieces[plan->num_pieces++] = (struct zipfs_piece){ZIPFS_COPY, 0, copy->at, copy->size, false};
             done = copy->at + copy->size;
         }
     }
@@ -544,11 +563,11 @@ enum zipfs_status zipfs_encode_chunk_copies(struct zipfs_codec *codec, enum zipf
     codec->encoder->effort = effort_of(level);
     struct zipfs_entry entry;
     struct job job = {src, src_size, number * codec->chunk_size, segments, num_segments};
+    entry.plain_hash = codec->kernels->hash(src, src_size, 0); /* first: samples then find the bytes in the cache */
     status = encode_payload(codec, &job, copies, dst, &entry);
     if (status)
         return status;
     entry.stored_hash = codec->kernels->hash(dst, entry.stored_size, number);
-    entry.plain_hash = codec->kernels->hash(src, src_size, 0);
     /* A mismatch would be a defect of this library: it must end here, as an error, and never in a container. */
     if (!decodes_to(codec, &entry, dst, copies, src, src_size))
         return ZIPFS_PLAIN_CHECKSUM;

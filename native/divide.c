@@ -68,6 +68,15 @@ static void find_cuts(uint32_t (*counts)[256], const struct zipfs_layout_info *i
     find_cuts(counts, info, best, last, cut);
 }
 
+/* Adds bytes [start, end) of a piece to a plan. */
+static void append(struct zipfs_plan *plan, const struct zipfs_piece *piece, size_t start, size_t end) {
+    struct zipfs_piece *part = &plan->pieces[plan->num_pieces++];
+    *part = *piece;
+    part->phase = start ? 0 : piece->phase;
+    part->offset += start;
+    part->size = end - start;
+}
+
 static void divide_piece(struct zipfs_codec *codec, const uint8_t *src, const struct zipfs_piece *piece,
                          struct zipfs_plan *plan) {
     const struct zipfs_layout_info *info = zipfs_layout_info(piece->layout);
@@ -81,12 +90,10 @@ static void divide_piece(struct zipfs_codec *codec, const uint8_t *src, const st
         if (!cut[w])
             continue;
         size_t end = piece->phase + w * WINDOW;
-        plan->pieces[plan->num_pieces++] =
-            (struct zipfs_piece){piece->layout, start ? 0 : piece->phase, piece->offset + start, end - start};
+        append(plan, piece, start, end);
         start = end;
     }
-    plan->pieces[plan->num_pieces++] =
-        (struct zipfs_piece){piece->layout, start ? 0 : piece->phase, piece->offset + start, piece->size - start};
+    append(plan, piece, start, piece->size);
 }
 
 void zipfs_plan_divide(struct zipfs_codec *codec, const uint8_t *src, struct zipfs_plan *plan) {

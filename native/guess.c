@@ -1,7 +1,7 @@
 /*
  * Finds layout and phase where no segment says them, and where they change.
  *
- * Most chunks are of one kind; that is seen at a glance (uniform_floats, noise). Otherwise:
+ * Most chunks are of one kind; that is seen at a glance (is_noise, is_uniform). Otherwise:
  *
  *   windows of 8 KiB -> sample -> cost under each hypothesis -> cheapest sequence (a change has its price) -> stretches
  *   -> each border moved to the byte where the code lengths of its two sides say it is
@@ -157,8 +157,8 @@ static size_t glance_at(const struct region *region, size_t window) {
 }
 
 /* Do the code lengths that samples from all over the region teach fit each of its windows (but the last, which may be
- * short) to 1/8? Returns the hypothesis, 0 when it is BYTES or does not fit everywhere. */
-static unsigned uniform_floats(const struct region *region) {
+ * short) to 1/8? */
+static bool is_uniform(const struct region *region, unsigned *hypothesis_ret) {
     size_t num_windows = region->num_windows - 1;
     uint32_t costs[ZIPFS_NUM_HYPOTHESES], spent[MAX_WINDOWS];
     struct zipfs_sample sample = {0};
@@ -170,8 +170,7 @@ static unsigned uniform_floats(const struct region *region) {
     unsigned best = 0;
     for (unsigned h = 1; h < ZIPFS_NUM_HYPOTHESES; h++)
         best = costs[h] < costs[best] ? h : best;
-    if (!best)
-        return 0;
+    *hypothesis_ret = best;
     zipfs_lengths_learn(&sample, best, &lengths);
     uint64_t total = 0;
     for (size_t w = 1; w < num_windows; w++) {
@@ -184,20 +183,21 @@ static unsigned uniform_floats(const struct region *region) {
     uint64_t mean = total / (num_windows - 1);
     for (size_t w = 1; w < num_windows; w++)
         if (spent[w] > mean + mean / 8 || spent[w] + mean / 8 < mean)
-            return 0;
-    return best;
+            return false;
+    return true;
 }
 
-/* Are all bytes of all windows about equally frequent? Then no layout is worth looking for. Twice the pairs of equal
- * bytes, n * n / 256 are expected. */
-static bool is_noise(struct zipfs_codec *codec, const struct region *region) {
-    enum { SIZE = 2 * GLANCE, EXPECTED = SIZE * SIZE / 256 + SIZE };
+/* Are the bytes of all windows about equally frequent? Then no layout is worth looking for. Half as many pairs of equal
+ * bytes again as are expected would be many. */
+static bool is_noise(const struct region *region) {
+    enum { SIZE = GLANCE / 2, EXPECTED = SIZE * SIZE / 256 };
     for (size_t w = 1; w + 1 < region->num_windows; w++) {
-        uint32_t count[256], sum = 0;
-        codec->kernels->histogram(region->src + glance_at(region, w) - SIZE / 4, SIZE, count);
-        for (unsigned v = 0; v < 256; v++)
-            sum += count[v] * count[v];
-        if (sum > EXPECTED + EXPECTED / 8)
+        const uint8_t *src = region->src + glance_at(region, w);
+        uint16_t count[256] = {0};
+        unsigned pairs = 0;
+        for (size_t i = 0; i < SIZE; i++)
+            pairs += 2u * count[src[i]]++;
+        if (pairs > EXPECTED + EXPECTED / 2)
             return false;
     }
     return true;
@@ -212,8 +212,8 @@ void zipfs_guess(struct zipfs_codec *codec, const uint8_t *src, size_t start, si
     }
     struct region region = {src, start, end, (end - 1) / WINDOW - start / WINDOW + 1};
     if (region.num_windows >= GLANCE_MIN_WINDOWS) {
-        unsigned h = uniform_floats(&region);
-        if (h || is_noise(codec, &region)) {
+        unsigned h = 0;
+        if (is_noise(&region) || is_uniform(&region, &h)) {
             push(plan, h, start, end);
             return;
         }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common.h"
+#include "noise.h"
 #include "run.h"
 
 enum {
@@ -151,20 +152,6 @@ static size_t write_table(const struct palette *palette, const uint8_t index[MAX
     return num * width;
 }
 
-/* Do pieces from all over the bytes show that they are about equally frequent? A sample seems less even than its whole,
- * by 0.6 % of this size. */
-static bool looks_even(const struct zipfs_kernels *kernels, const uint8_t *src, size_t n) {
-    enum { PIECES = 16, PIECE = 256, SAMPLE = PIECES * PIECE };
-    uint8_t sample[SAMPLE];
-    uint32_t count[256];
-    if (n < 4 * SAMPLE)
-        return false;
-    for (size_t i = 0; i < PIECES; i++)
-        memcpy(sample + i * PIECE, src + n / PIECES * i, PIECE);
-    kernels->histogram(sample, SAMPLE, count);
-    return zipfs_entropy(count, SAMPLE) + SAMPLE / 64 > SAMPLE;
-}
-
 /* Finds values and their numbers; false when they are too many, one, or all even. Elements of a byte
  * are numbers already. */
 static bool find_values(struct zipfs_codec *codec, const uint8_t *src, unsigned width, size_t n,
@@ -176,7 +163,7 @@ static bool find_values(struct zipfs_codec *codec, const uint8_t *src, unsigned 
         codec->kernels->histogram(numbers, n, palette->count);
         return true;
     }
-    if (looks_even(codec->kernels, src, n))
+    if (zipfs_sampled_entropy(codec->kernels, src, n) + n / 64 > n)
         return false;
     codec->kernels->histogram(src, n, palette->count);
     palette->num_values = MAX_VALUES;

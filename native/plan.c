@@ -83,7 +83,7 @@ void zipfs_plan_push(struct zipfs_plan *plan, uint32_t layout, uint32_t phase, s
         return;
     if (plan->num_pieces == sizeof plan->pieces / sizeof plan->pieces[0])
         reduce(plan, ZIPFS_MAX_RUNS);
-    plan->pieces[plan->num_pieces++] = (struct zipfs_piece){layout, phase, offset, size};
+    plan->pieces[plan->num_pieces++] = (struct zipfs_piece){layout, phase, offset, size, false};
     if (plan->num_pieces > 1)
         join(plan, plan->num_pieces - 2, TINY);
 }

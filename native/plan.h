@@ -8,6 +8,7 @@
 struct zipfs_piece {
     uint32_t layout, phase;
     size_t offset, size;
+    bool is_noise; /* found so before encoding: stored as it is */
 };
 
 /* A growing list of pieces that cover a chunk from its start without gaps. When it fills up, the smallest pieces join

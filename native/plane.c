@@ -5,7 +5,7 @@
 
 #include "codec.h"
 #include "common.h"
-#include "repeats.h"
+#include "noise.h"
 #include "zstd_frame.h"
 
 /* ---- decoding ---- */
@@ -88,31 +88,12 @@ enum zipfs_status zipfs_plane_finish(const struct zipfs_plane *plane) {
 
 /* ---- choosing ---- */
 
-enum {
-    SAMPLE_PIECES = 16,
-    SAMPLE_PIECE = 256,
-    SAMPLE = SAMPLE_PIECES * SAMPLE_PIECE,
-    SAMPLE_MIN = 4 * SAMPLE, /* shorter planes are counted in full */
-    LZ_SAMPLE = 8192,
-};
-
-/* Do pieces from all over the plane show that only RAW is worth trying? A sample seems less random than its plane,
- * which errs on the safe side. With 8 bits the 64 symbols of RANS gain nothing on values that are nearly flat. */
-static bool looks_flat(const struct zipfs_kernels *kernels, const uint8_t *values, size_t n, unsigned bits) {
-    if (n < SAMPLE_MIN)
-        return false;
-    uint8_t sample[SAMPLE];
-    uint32_t count[256];
-    for (size_t i = 0; i < SAMPLE_PIECES; i++)
-        memcpy(sample + i * SAMPLE_PIECE, values + n / SAMPLE_PIECES * i, SAMPLE_PIECE);
-    kernels->histogram(sample, SAMPLE, count);
-    uint64_t slack = bits == 8 ? SAMPLE / 64 : SAMPLE / 1024;
-    return zipfs_entropy(count, SAMPLE) + slack >= raw_size(SAMPLE, bits);
-}
+enum { LEAST_GAIN = 64 }; /* the part of flat values of 8 bits below which 64 symbols gain nothing */
 
 /* Does zstd make clearly less of a stretch in the middle than the plane's encoding of `size` bytes does on average? */
 static bool looks_lz(struct zipfs_codec *codec, const uint8_t *values, size_t n, size_t size) {
-    size_t stretch = zipfs_min(n, LZ_SAMPLE), limit = (size_t)((uint64_t)size * stretch / n), lz_size;
+    enum { STRETCH = 8192 };
+    size_t stretch = zipfs_min(n, STRETCH), limit = (size_t)((uint64_t)size * stretch / n), lz_size;
     return !zstd_frame_compress(codec->encoder->cctx, 1, values + (n - stretch) / 2, stretch, codec->encoder->coded,
                                 limit - limit / 64, &lz_size);
 }
@@ -284,14 +265,15 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
                           bool lz, uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret) {
     const struct zipfs_kernels *kernels = codec->kernels;
     const struct zipfs_effort *effort = &codec->encoder->effort;
-    size_t size = SIZE_MAX, raw = raw_size(n, bits);
+    size_t size = SIZE_MAX, raw = raw_size(n, bits), room = zipfs_min(raw, capacity);
     if (n > 1 && !memcmp(values, values + 1, n - 1)) {
         *coding_ret = ZIPFS_CONST;
         *is_noise_ret = false;
         dst[0] = values[0];
         return 1;
     }
-    bool flat = !effort->exhaustive && looks_flat(kernels, values, n, bits);
+    bool flat = !effort->exhaustive &&
+                zipfs_sampled_entropy(kernels, values, n) + n / (bits == 8 ? LEAST_GAIN : 1024) >= room;
     if (!flat) {
         struct zipfs_rans_counts counts = {.num_codes = 256, .n = n, .complete = true,
                                            .thorough = effort->exhaustive};
@@ -299,8 +281,8 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
         size_t fixed = ZIPFS_RANS_HEADER + 2u * num_lanes;
         kernels->histogram(values, n, counts.count);
         *coding_ret = ZIPFS_RANS;
-        if (zipfs_entropy(counts.count, n) + fixed < raw && /* which is quick to see */
-            zipfs_rans_choose(&counts, bits, &table) / 8 + fixed < raw) {
+        if (zipfs_entropy(counts.count, n) + fixed < room && /* which is quick to see */
+            zipfs_rans_choose(&counts, bits, &table) / 8 + fixed < room) {
             struct source source = {values, n, bits, NULL, NULL};
             size = encode_rans(codec, &table, NULL, num_lanes, &source, dst, zipfs_min(capacity, raw - 1));
         }
