@@ -165,7 +165,6 @@ def spawn(settings: Settings) -> subprocess.Popen:
         stderr=None if settings.foreground else subprocess.PIPE,
         pass_fds=[fd for fd in (settings.ready_fd, settings.log_fd) if fd >= 0],
         env=environment(),
-        start_new_session=True,  # no Ctrl-C of a terminal ends it; wait() passes signals on
     )
 
 

@@ -104,6 +104,25 @@ def test_sigterm_unmounts_although_files_are_open(driver, tmp_path, weights):
         assert os.listdir(tmp_path / "mnt") == []
 
 
+def test_the_daemon_leaves_the_process_group_once_it_has_mounted(mounted, weights, monkeypatch):
+    """Not before: where autofs waits for the mount that systemd makes, it lets only systemd's group get through. But
+    then, or Ctrl-C would end it.
+    """
+    spawned = []
+    module = sys.modules["zipfs.mount"]
+    spawn = module.spawn
+
+    def note(settings):
+        process = spawn(settings)
+        spawned.append(os.getpgid(process.pid))
+        return process
+
+    monkeypatch.setattr(module, "spawn", note)
+    mount = mounted(weights)
+    assert spawned == [os.getpgid(0)]
+    assert os.getpgid(mount.pid) == os.getsid(mount.pid) == mount.pid
+
+
 def test_a_killed_daemon_is_recovered(driver, tmp_path, weights):
     path = tmp_path / "mnt"
     path.mkdir()
