@@ -36,7 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     prepare_streams()
     if argv is None and os.path.basename(sys.argv[0]) in MOUNT_HELPERS:
         return mount_helper.main(sys.argv[1:])
-    arguments = vars(_parser().parse_args(argv))
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    arguments = vars(parser.parse_args(argv))
     command = arguments.pop("command")
     try:
         check_kernel()
