@@ -163,3 +163,15 @@ def test_mount_and_fstab_themselves(helper, folders, tmp_path):
     assert {"ro", "nosuid", "nodev"} <= first and "noexec" not in first
     assert {"ro", "nosuid", "nodev", "noexec"} <= second
     assert "mountpoint does not exist" in done.stderr or "does not exist" in done.stderr
+
+
+def test_the_unit_in_the_documentation_is_valid(tmp_path):
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    text = (Path(__file__).parents[2] / "docs" / "mounting.md").read_text()
+    unit = text.split("```ini\n")[1].split("```")[0]
+    assert "ExecStart=/opt/zipfs/bin/zipfs mount" in unit
+    path = tmp_path / "zipfs-models.service"
+    path.write_text(unit.replace("/opt/zipfs/bin/zipfs", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
