@@ -31,7 +31,7 @@ def read_stats(mnt: PathLike) -> dict[str, Any]:
         with open(os.path.join(mountpoint, STATS), "rb") as file:
             facts = json.load(file)
     except PermissionError:
-        raise MountError(f"{show(mountpoint)}: its counters are for who mounted it; run as that user or root") from None
+        raise MountError(f"{show(mountpoint)}: its counters are for who mounted it; run as that user") from None
     except OSError as error:
         raise MountError(f"{show(mountpoint)}: the mount does not answer: {error.strerror}") from None
     for counters in (facts["total"], *facts["files"]):
