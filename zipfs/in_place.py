@@ -13,7 +13,7 @@ from zipfs import _native, names
 from zipfs.chunks import decode_blocks
 from zipfs.compressor import Compressor
 from zipfs.decompressor import Decompressor
-from zipfs.errors import CorruptError, FormatError, LeftAloneError, UsageError, naming
+from zipfs.errors import CorruptError, FormatError, LeftAloneError, SourceChangedError, UsageError, naming
 from zipfs.names import show
 from zipfs.output import Batch
 from zipfs.pipeline import Block, PipelinePool
@@ -123,8 +123,8 @@ class InPlace:
         """Gives one file its new form, and returns when that is on disk and the old one gone.
 
         path, links: all names of the file; one with other hard links is left alone. A file that is left alone, or stays
-        as it is because it saves too little or has the form already, is no failure. OSError, FormatError,
-        SourceChangedError for what is one; the file is then as it was.
+        as it is because it saves too little or has the form already, is no failure. OSError or FormatError for what is
+        one; the file is then as it was.
         """
         told: list[Outcome] = []
         try:
@@ -156,8 +156,14 @@ class InPlace:
             hold(source)
             if any(map(os.path.lexists, targets)):
                 self._finish(source, paths, targets, batch, tell)
-            elif not self._form.make(source, self._output(source, paths, targets, tell), batch):
+            elif not self._make(source, self._output(source, paths, targets, tell), batch):
                 tell(Outcome(False, self._form.present_sizes(source)))
+
+    def _make(self, source: Source, output: Replacement, batch: Batch) -> bool:
+        try:
+            return self._form.make(source, output, batch)
+        except SourceChangedError:
+            raise left_alone(source.path, "changed meanwhile") from None
 
     def _output(
         self, source: Source, paths: Sequence[str], targets: Sequence[str], tell: Tell, made_fd: int | None = None
