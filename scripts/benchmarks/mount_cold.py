@@ -4,7 +4,6 @@ What can be hoped for: the disk reads less, by the factor to which files shrink,
 the page cache) is what limits. `cold` uses the machine's disk, `throttled` one that the kernel holds back.
 """
 
-import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -58,27 +57,35 @@ def measure_model(
 
 
 def measure_cold(work: Work) -> list[dict]:
-    readers.get_ready(readers.LOADING_WAYS)
-    rows = []
-    for dtype in work.dtypes:
-        say(f"cold from disk, {dtype}")
-        rows += measure_model(work, work.model(dtype), dtype)
-    return rows
+    return measure_each(work, measure_model)
 
 
 def measure_throttled(work: Work) -> list[dict]:
+    return measure_each(work, measure_on_disks)
+
+
+def measure_each(work: Work, measure: Callable[[Work, Model, str], list[dict]]) -> list[dict]:
+    """The rows of every dtype; one that cannot be measured does not cost the others."""
     readers.get_ready(readers.LOADING_WAYS)
     rows = []
     for dtype in work.dtypes:
-        with contextlib.ExitStack() as stack:
-            model = work.model(dtype)
-            disk = stack.enter_context(throttle.disk(work.folder, model.size + model.stored_size))
-            copied = copy(model, disk.folder)
-            for speed in work.disks:
-                say(f"throttled to {speed} GB/s, {dtype}")
-                disk.limit(speed)
-                rows += measure_model(work, copied, dtype, speed, disk.settle)
-            disk.limit(0)
+        say(f"from disk, {dtype}")
+        try:
+            rows += measure(work, work.model(dtype), dtype)
+        except servers.Missing as reason:
+            say(f"no {dtype}: {reason}")
+    return rows
+
+
+def measure_on_disks(work: Work, model: Model, dtype: str) -> list[dict]:
+    rows = []
+    with throttle.disk(work.folder, model.size + model.stored_size) as disk:
+        copied = copy(model, disk.folder)
+        for speed in work.disks:
+            say(f"throttled to {speed} GB/s, {dtype}")
+            disk.limit(speed)
+            rows += measure_model(work, copied, dtype, speed, disk.settle)
+        disk.limit(0)
     return rows
 
 
