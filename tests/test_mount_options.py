@@ -9,14 +9,15 @@ from zipfs.mount_options import DEFAULT_PROFILE, PROFILES, choose, parse_options
 def test_words():
     assert parse_options("ro,allow_other,readahead_kb=4096,nodev") == ({"allow_other": True}, {"readahead_kb": 4096})
     assert parse_options(["noexec", "", "nosuid"]) == ({"noexec": True}, {})
-    words = "profile=random,cache_size=1G,ahead_size=64M,jobs=3,driver=native,log_file=/var/log/a=b,drop_source_cache"
+    words = "profile=random,cache_size=1G,ahead_size=64M,jobs=3,driver=native,log_file=/a=b,drop_source_cache,idle_s=9"
     assert parse_options(words)[1] == {
         "profile": "random",
         "cache_size": 1 << 30,
         "ahead_size": 64 << 20,
         "jobs": 3,
         "driver": "native",
-        "log_file": "/var/log/a=b",
+        "log_file": "/a=b",
+        "idle_s": 9,
         "drop_source_cache": True,
     }
 
@@ -58,6 +59,7 @@ def test_what_is_named_wins():
         ({"cache_size": 1 << 63}, "must be"),
         ({"ahead_size": -1}, "ahead size -1: must be"),
         ({"options": "readahead_kb=-1"}, "readahead kb -1: must be"),
+        ({"idle_s": 0}, "idle s 0: must be 1 or more"),
         ({"driver": "other"}, "driver 'other': unknown; known are native, mfusepy, fusepy"),
         ({"options": "profile=fast"}, "profile 'fast': unknown; known are serving, random, low-memory"),
     ],

@@ -15,6 +15,8 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 from typing import Any
 
 from zipfs import _native
@@ -38,6 +40,7 @@ class Settings:
     jobs: int
     ahead_size: int
     drop_source_cache: bool
+    idle_s: int
     options: dict[str, Any]
     driver: str | None
     foreground: bool
@@ -112,10 +115,30 @@ def serve(settings: Settings, on_ready) -> None:
         """The cache's, and what is mounted."""
         return head + b", " + cache.report().removeprefix(b"{")
 
+    start_thread(lambda: trim_when_idle(cache, settings.idle_s))
     if settings.driver == "native" or (settings.driver is None and is_native_best()):
         native.serve(tree, report, mountpoint, settings.options, on_ready)
     else:
         fusepy.serve(settings.driver, tree, report, mountpoint, settings.options, on_ready)
+
+
+def start_thread(function) -> None:
+    """One that lasts as long as the process and gets no signals: those are for the thread that waits for them."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    threading.Thread(target=function, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def trim_when_idle(cache: _native.Cache, idle_s: int) -> None:
+    """Gives the cache's memory back whenever nobody has read for that long, and sleeps in between."""
+    last_reads, trimmed_at = 0, 0
+    while True:
+        time.sleep(idle_s)
+        reads = cache.stats()["reads"]
+        if reads == last_reads and reads != trimmed_at:
+            cache.trim()
+            trimmed_at = reads
+        last_reads = reads
 
 
 def is_native_best() -> bool:

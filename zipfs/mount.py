@@ -116,6 +116,7 @@ def start(
             jobs=chosen.jobs,
             ahead_size=chosen.ahead_size,
             drop_source_cache=chosen.drop_source_cache,
+            idle_s=chosen.idle_s,
             options=chosen.flags,
             driver=chosen.driver,
             foreground=foreground,
@@ -232,6 +233,7 @@ def describe(daemon: Daemon) -> str:
         "profile": chosen.profile,
         **{limit: read_limit(path) for limit, path in limit_paths(mount).items()},
         **settings,
+        "idle_s": chosen.idle_s,
         "options": ",".join(sorted(mount.options)),
     }
     effective = ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
