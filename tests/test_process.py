@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from zipfs import names
+from zipfs import names, signals
 
 ZIPFS = [sys.executable, "-m", "zipfs"]
 
@@ -69,3 +69,18 @@ def test_a_kernel_that_cannot_be_had(tmp_path):
     done = shell('ZIPFS_KERNEL=abacus "$@"', "compress", tmp_path, tmp_path / "dst")
     assert done.returncode == 2
     assert done.stderr.startswith("zipfs: ZIPFS_KERNEL") and len(done.stderr.splitlines()) == 1
+
+
+def test_signals_wait_while_names_change():
+    """What ends a command leaves no output half published."""
+    done = []
+    with pytest.raises(SystemExit) as ended, signals.ending_in_order():
+        with signals.held_back():
+            with signals.held_back():
+                os.kill(os.getpid(), signal.SIGTERM)
+            done.append("inner")
+        done.append("never")
+    assert done == ["inner"] and ended.value.code == 128 + signal.SIGTERM
+    with pytest.raises(KeyboardInterrupt), signals.ending_in_order():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

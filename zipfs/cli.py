@@ -12,7 +12,8 @@ import zipfs
 from zipfs.commands import add_all, common, mount_helper
 from zipfs.errors import FailuresError, ZipfsError
 from zipfs.names import MOUNT_HELPERS
-from zipfs.process import check_kernel, ending_in_order, prepare_streams
+from zipfs.process import check_kernel, prepare_streams
+from zipfs.signals import ending_in_order
 
 INTERRUPTED_EXIT_CODE = 130
 

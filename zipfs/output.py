@@ -13,6 +13,7 @@ from zipfs import attributes, names
 from zipfs.errors import OutputExistsError, ZipfsError, naming
 from zipfs.leftovers import remove_leftover
 from zipfs.names import show
+from zipfs.signals import held_back
 from zipfs.source import Source
 from zipfs.syncing import start_write_back, sync_directories, sync_file_system
 
@@ -122,9 +123,9 @@ class Output:
         self._close()
 
     def _close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1  # in this sequence: a signal may come right after the closing
+        if fd >= 0:
+            os.close(fd)
 
 
 def refuse_existing(path: str, force: bool) -> None:
@@ -173,12 +174,19 @@ class Batch:
         self._directories.add(directory)
 
     def flush(self) -> None:
-        """Publishes what waits. After a sync that failed nobody knows what is on disk, so all of that is discarded."""
+        """Publishes what waits, and lets no signal end that in the middle.
+
+        After a sync that failed nobody knows what is on disk, so all of that is discarded.
+        """
         try:
             self._sync()
         except OSError as error:
             self.failures += [OSError(error.errno, error.strerror, output.path) for output in self._waiting]
             self._discard_all()
+        with held_back():
+            self._publish()
+
+    def _publish(self) -> None:
         self._each(lambda output: output.rename())
         self._directories.update(*(output.directories for output in self._waiting))
         unsynced = self._sync_directories()

@@ -1,10 +1,7 @@
-"""The command's process: its standard streams, the signals that end it, and the kernel that its environment demands."""
+"""The command's process: its standard streams, and the kernel that its environment demands."""
 
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Iterator
 
 from zipfs import _native
 from zipfs.errors import UsageError
@@ -22,25 +19,6 @@ def prepare_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
-
-
-@contextlib.contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Lets SIGTERM and SIGHUP end the block like Ctrl-C does, so that unfinished files go; one that is ignored stays
-    ignored.
-    """
-    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, _end)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _end(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
 
 
 def check_kernel() -> None:

@@ -159,9 +159,9 @@ class Replacement(Output):
         return left_alone(self._paths[0], "changed meanwhile")
 
     def _release(self) -> None:
-        if self._held_fd >= 0:
-            os.close(self._held_fd)
-            self._held_fd = -1
+        fd, self._held_fd = self._held_fd, -1  # in this sequence: a signal may come right after the closing
+        if fd >= 0:
+            os.close(fd)
 
 
 def _put_back(taken: list[tuple[str, str]]) -> None:
