@@ -114,10 +114,14 @@ class Plains(Decompressor):
 
 
 class InPlace:
-    """Gives files the form where they are, one after another. One caller at a time; nothing to close."""
+    """Gives files the form where they are, one after another. One caller at a time; nothing to close.
 
-    def __init__(self, form: Form):
+    jobs: most threads that compare a file with a form of it that is there already.
+    """
+
+    def __init__(self, form: Form, jobs: int | None = None):
         self._form = form
+        self._jobs = jobs
 
     def replace(self, path: str, *links: str) -> Outcome:
         """Gives one file its new form, and returns when that is on disk and the old one gone.
@@ -180,7 +184,7 @@ class InPlace:
         targets = [targets[first], *targets[:first], *targets[first + 1 :]]
         with _other_form(source, targets[0]) as other:
             strangers = [t for t in targets if os.path.lexists(t) and not os.path.samefile(t, targets[0])]
-            if strangers or not _same_bytes(source, other):
+            if strangers or not _same_bytes(source, other, self._jobs):
                 raise left_alone(source.path, f"{show((strangers or targets)[0])} is there as well, with other bytes")
             output = self._output(source, paths, targets, tell, os.dup(other.fd))
         try:
@@ -198,7 +202,7 @@ def _other_form(source: Source, path: str) -> Source:
         raise left_alone(source.path, f"{show(path)} is there as well, and no file that can be read") from None
 
 
-def _same_bytes(one: Source, other: Source) -> bool:
+def _same_bytes(one: Source, other: Source, jobs: int | None) -> bool:
     """Whether the longer named of two files is a whole container of the other."""
     container, plain = (one, other) if len(one.path) > len(other.path) else (other, one)
     if not names.has_magic(container.fd):
@@ -213,7 +217,7 @@ def _same_bytes(one: Source, other: Source) -> bool:
             raise LeftAloneError
 
     try:
-        with naming(container.path), _native.Reader(container.fd) as reader, PipelinePool() as pipelines:
+        with naming(container.path), _native.Reader(container.fd) as reader, PipelinePool(jobs) as pipelines:
             if reader.header["plain_size"] != plain.size:
                 return False
             decode_blocks(reader, container.path, pipelines.get(reader.header["chunk_log2"]), receive)

@@ -49,7 +49,7 @@ def compress_in_place(
     with Pipeline(jobs) as pipeline:
         form = Containers(pipeline, Importer(), rules, root, False, progress)
         try:
-            return form.complete(_run(path, form))
+            return form.complete(_run(path, form, jobs))
         except FailuresError as error:
             error.summary = form.complete(error.summary)
             raise
@@ -63,12 +63,12 @@ def decompress_in_place(
     The guarantees, notes and errors are those of compress_in_place(); damage is a FormatError.
     """
     with PipelinePool(jobs) as pipelines:
-        return _run(os.fsdecode(path), Plains(pipelines, False, progress))
+        return _run(os.fsdecode(path), Plains(pipelines, False, progress), jobs)
 
 
-def _run(path: str, form: Form) -> Summary:
+def _run(path: str, form: Form, jobs: int | None) -> Summary:
     mountpoint.refuse_mounted(path)
-    run = _Run(InPlace(form))
+    run = _Run(InPlace(form, jobs))
     with run.batch:
         if os.path.isdir(path):
             run.folder(path)

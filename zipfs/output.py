@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from zipfs import attributes, names
-from zipfs.errors import OutputExistsError, ZipfsError, naming
+from zipfs.errors import OutputExistsError, ZipfsError
 from zipfs.leftovers import remove_leftover
 from zipfs.names import show
 from zipfs.signals import held_back
@@ -61,10 +61,13 @@ class Output:
 
     def write(self, buffer: memoryview | bytes, offset: int) -> None:
         view = memoryview(buffer)
-        with naming(self.path):
+        try:
             while len(view):
                 count = os.pwrite(self.fd, view, offset)
                 view, offset = view[count:], offset + count
+        except OSError as error:
+            error.filename = self.path
+            raise
         if offset - self._written_back >= WRITE_BACK:
             start_write_back(self.fd, self._written_back, offset - self._written_back)
             self._written_back = offset
