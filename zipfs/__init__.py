@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         UsageError,
         ZipfsError,
     )
+    from zipfs.in_place_run import compress_in_place, decompress_in_place
     from zipfs.mount import mount
     from zipfs.reader import open
 
@@ -45,14 +46,18 @@ __all__ = [
     "ZipfsError",
     "__version__",
     "compress",
+    "compress_in_place",
     "decompress",
+    "decompress_in_place",
     "mount",
     "open",
 ]
 
 _HOMES = {name: "zipfs.errors" for name in __all__ if name.endswith("Error")} | {
     "compress": "zipfs.compressor",
+    "compress_in_place": "zipfs.in_place_run",
     "decompress": "zipfs.decompressor",
+    "decompress_in_place": "zipfs.in_place_run",
     "mount": "zipfs.mount",
     "open": "zipfs.reader",
 }
