@@ -260,7 +260,7 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
            bytes_size = encode_palette(codec, src, piece->size, trial, limit);
     if (bytes_size != SIZE_MAX) {
         memcpy(dst, trial, size = bytes_size);
-        *piece = (struct zipfs_piece){ZIPFS_PALETTE, 0, piece->offset, piece->size, false};
+        *piece = (struct zipfs_piece){ZIPFS_PALETTE, 0, piece->offset, piece->size, false, false};
         limit = zipfs_below(size, codec->encoder->effort.exhaustive);
     }
     struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES, .lz = lz};
@@ -268,7 +268,7 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
     if (bytes_size == SIZE_MAX)
         return size;
     memcpy(dst, trial, bytes_size);
-    *piece = (struct zipfs_piece){ZIPFS_BYTES, 0, piece->offset, piece->size, false};
+    *piece = (struct zipfs_piece){ZIPFS_BYTES, 0, piece->offset, piece->size, false, false};
     return bytes_size;
 }
 
@@ -306,7 +306,7 @@ static size_t encode_sparse(struct zipfs_codec *codec, const struct zipfs_piece 
     if (!num || capacity < ZIPFS_WRAP_FIXED + 2 * ZIPFS_MAX_WIDTH + ZIPFS_RUN_RECORD)
         return SIZE_MAX;
     bool is_noise;
-    struct zipfs_piece inner = {piece->layout, 0, 0, num * width, false};
+    struct zipfs_piece inner = {piece->layout, 0, 0, num * width, false, false};
     size_t size = zipfs_run_wrap(width, piece->phase, src, piece->size, dst);
     uint8_t *record = dst + size;
     size += ZIPFS_RUN_RECORD;
@@ -409,7 +409,7 @@ static bool one_run_promises(const struct zipfs_codec *codec, const struct zipfs
 
 static size_t encode_as_one_run(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst,
                                 size_t size, size_t capacity) {
-    struct zipfs_piece whole = {ZIPFS_BYTES, 0, 0, src_size, false};
+    struct zipfs_piece whole = {ZIPFS_BYTES, 0, 0, src_size, false, false};
     size_t head = TABLE_FIXED + ZIPFS_RUN_RECORD;
     if (size <= head || capacity <= head)
         return size;
@@ -435,7 +435,7 @@ struct job {
 static void mark_noise(const struct zipfs_kernels *kernels, const uint8_t *src, struct zipfs_piece *piece) {
     unsigned width = zipfs_layout_info(piece->layout)->width;
     if (zipfs_is_noise(kernels, src + piece->offset + piece->phase, piece->size - piece->phase, width))
-        *piece = (struct zipfs_piece){ZIPFS_BYTES, 0, piece->offset, piece->size, .is_noise = true};
+        *piece = (struct zipfs_piece){ZIPFS_BYTES, 0, piece->offset, piece->size, false, true};
 }
 
 /* Plans bytes [start, end) of the chunk behind the pieces that are there already. */
@@ -470,7 +470,7 @@ static enum zipfs_status plan_all(struct zipfs_codec *codec, const struct job *j
         if (end > done)
             status = plan_part(codec, job, done, end, plan);
         if (copy) {
-            plan->pieces[plan->num_pieces++] = (struct zipfs_piece){ZIPFS_COPY, 0, copy->at, copy->size, false};
+            plan->pieces[plan->num_pieces++] = (struct zipfs_piece){ZIPFS_COPY, 0, copy->at, copy->size, false, false};
             done = copy->at + copy->size;
         }
     }

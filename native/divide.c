@@ -1,6 +1,7 @@
 /*
  * A tensor, or a part of one, has its own scale, and so its own distribution of exponents. Where neighbours in a piece
- * differ enough, each gets a run of its own: 0.3 % of a chunk of weights is won where two tensors meet.
+ * differ enough, each gets a run of its own: 0.3 % of a chunk of weights is won where two tensors meet. The same goes for
+ * bytes of few values, which may be the scales of several tensors: 10 % of a chunk of E8M0.
  */
 #include "divide.h"
 
@@ -13,6 +14,7 @@ enum {
     SAMPLE = 512, /* elements in the middle of a window that are counted; the last window may lack a few bytes at its
                    * end */
     MAX_WINDOWS = (1 << ZIPFS_CHUNK_LOG2_MAX) / WINDOW,
+    FEW = 16, /* values of bytes; text and other bytes that repeat had better stay together */
     RUN_COST = 768, /* bytes: run and plane records and a table with its states, and doubts about the sample */
 };
 
@@ -34,11 +36,22 @@ static void count_windows(struct zipfs_codec *codec, const struct zipfs_piece *p
         const uint8_t *window =
             src + piece->phase + w * WINDOW + (WINDOW - SAMPLE * info->width) / 2 / info->width * info->width;
         uint32_t *count = counts[w + 1];
-        codec->kernels->split[piece->layout](window, planes, SAMPLE);
-        codec->kernels->histogram(planes[exponent_field(piece->layout)], SAMPLE, count);
+        const uint8_t *values = window;
+        if (piece->layout != ZIPFS_BYTES) {
+            codec->kernels->split[piece->layout](window, planes, SAMPLE);
+            values = planes[exponent_field(piece->layout)];
+        }
+        codec->kernels->histogram(values, SAMPLE, count);
         for (unsigned v = 0; v < 256; v++)
             count[v] += counts[w][v];
     }
+}
+
+static bool are_few(const uint32_t count[256]) {
+    unsigned num = 0;
+    for (unsigned v = 0; v < 256; v++)
+        num += count[v] > 0;
+    return num > 1 && num <= FEW;
 }
 
 /* Bytes that the exponents of windows [first, last) take with a table of their own. */
@@ -82,9 +95,10 @@ static void divide_piece(struct zipfs_codec *codec, const uint8_t *src, const st
     const struct zipfs_layout_info *info = zipfs_layout_info(piece->layout);
     size_t num_windows = piece->size / WINDOW, start = 0;
     bool cut[MAX_WINDOWS + 1] = {false};
-    if (info->exponent_bits && num_windows >= 2) {
+    if (num_windows >= 2 && !piece->is_noise && (info->exponent_bits || piece->layout == ZIPFS_BYTES)) {
         count_windows(codec, piece, src + piece->offset, num_windows);
-        find_cuts(codec->encoder->counts, info, 0, num_windows, cut);
+        if (info->exponent_bits || are_few(codec->encoder->counts[num_windows]))
+            find_cuts(codec->encoder->counts, info, 0, num_windows, cut);
     }
     for (size_t w = 1; w < num_windows; w++) {
         if (!cut[w])

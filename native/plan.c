@@ -7,7 +7,7 @@
 #include "guess.h"
 
 /* Below this size a run's own table and records cost more than a fitting layout saves. */
-enum { TINY = 1024 };
+enum { TINY = 64 };
 
 static uint32_t width_of(uint32_t layout) {
     return zipfs_layout_info(layout)->width;
@@ -15,7 +15,7 @@ static uint32_t width_of(uint32_t layout) {
 
 /* Do the elements of b continue the grid of those of a? */
 static bool same_grid(const struct zipfs_piece *a, const struct zipfs_piece *b) {
-    return a->layout == b->layout &&
+    return a->layout == b->layout && (a->layout != ZIPFS_BYTES || a->is_gap == b->is_gap) &&
            (a->offset + a->phase) % width_of(a->layout) == (b->offset + b->phase) % width_of(b->layout);
 }
 
@@ -83,7 +83,8 @@ void zipfs_plan_push(struct zipfs_plan *plan, uint32_t layout, uint32_t phase, s
         return;
     if (plan->num_pieces == sizeof plan->pieces / sizeof plan->pieces[0])
         reduce(plan, ZIPFS_MAX_RUNS);
-    plan->pieces[plan->num_pieces++] = (struct zipfs_piece){layout, phase, offset, size, false};
+    plan->pieces[plan->num_pieces++] =
+        (struct zipfs_piece){layout, phase, offset, size, plan->is_in_gap, false};
     if (plan->num_pieces > 1)
         join(plan, plan->num_pieces - 2, TINY);
 }
@@ -115,9 +116,16 @@ static enum zipfs_status push_segment(struct zipfs_codec *codec, struct zipfs_pl
     return ZIPFS_OK;
 }
 
+static void push_gap(struct zipfs_codec *codec, const uint8_t *src, size_t start, size_t end, struct zipfs_plan *plan) {
+    plan->is_in_gap = true;
+    zipfs_guess(codec, src, start, end, plan);
+    plan->is_in_gap = false;
+}
+
 enum zipfs_status zipfs_plan_chunk(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint64_t base,
                                    const struct zipfs_segment *segments, size_t num_segments, struct zipfs_plan *plan) {
     plan->num_pieces = 0;
+    plan->is_in_gap = false;
     size_t done = 0; /* planned so far */
     for (size_t i = first_segment(segments, num_segments, base); i < num_segments; i++) {
         const struct zipfs_segment *segment = &segments[i];
@@ -129,14 +137,14 @@ enum zipfs_status zipfs_plan_chunk(struct zipfs_codec *codec, const uint8_t *src
         if (end < segment->offset || start < done || stop < start)
             return ZIPFS_BAD_ARGUMENT;
         if (start > done)
-            zipfs_guess(codec, src, done, start, plan);
+            push_gap(codec, src, done, start, plan);
         enum zipfs_status status = push_segment(codec, plan, src, base, segment, start, stop);
         if (status)
             return status;
         done = stop;
     }
     if (done < src_size)
-        zipfs_guess(codec, src, done, src_size, plan);
+        push_gap(codec, src, done, src_size, plan);
     join_all(plan, TINY);
     absorb(plan, TINY);
     reduce(plan, ZIPFS_MAX_RUNS);

@@ -8,6 +8,7 @@
 struct zipfs_piece {
     uint32_t layout, phase;
     size_t offset, size;
+    bool is_gap;   /* of bytes that no segment covers, which are unlike those of a segment */
     bool is_noise; /* found so before encoding: stored as it is */
 };
 
@@ -16,6 +17,7 @@ struct zipfs_piece {
 struct zipfs_plan {
     struct zipfs_piece pieces[4 * ZIPFS_MAX_RUNS];
     size_t num_pieces;
+    bool is_in_gap; /* what is appended now lies there */
 };
 
 /* Cuts the chunk at src, whose first byte is plain byte `base`, by the segments; what none covers, and segments of
