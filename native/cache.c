@@ -2,15 +2,18 @@
 #include "cache.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 
 #include "common.h"
+#include "pages.h"
 
 enum { BUFFER_ALIGN = 4096, BUCKETS_MIN = 64, BUCKETS_MAX = 1 << 20, SPARES_MAX = 4, JOBS_MAX = 1024 };
+
+/* After so many more reads of a file, what was decoded ahead of one of its readers is not expected to be read. */
+enum { STALE_READS = 256 };
 
 enum node_state { LOADING, READY, FAILED };
 
@@ -19,12 +22,16 @@ struct node {
     struct zipfs_chunk chunk; /* first: a pinned chunk is its node */
     uint8_t *buffer;
     size_t capacity;
-    uint64_t file, number;
+    struct zipfs_record *record;
+    uint64_t number;
     struct node *hash_next;
-    struct node *prev, *next; /* in the list while READY, held and unpinned; next also chains spares */
+    struct node *prev, *next; /* in a list while READY, held and unpinned; next also chains spares */
     unsigned pins;            /* readers and waiters */
     enum node_state state;
-    bool charged; /* counted in held_bytes: stays after the last pin is gone */
+    bool charged;        /* counted in held_bytes: stays after the last pin is gone */
+    bool overdrawn;      /* counted in overdraft_bytes instead */
+    bool is_ahead;       /* decoded ahead, and nobody has asked for it yet */
+    uint64_t born_reads; /* of its file, when it was decoded ahead */
     int error;
     pthread_cond_t loaded;
 };
@@ -32,10 +39,11 @@ struct node {
 struct zipfs_cache {
     pthread_mutex_t lock;
     struct zipfs_cache_options options;
-    size_t held_bytes;
+    size_t held_bytes, ahead_bytes, overdraft_bytes;
     struct node **buckets;
     size_t bucket_mask;
     struct node list;    /* circular: list.next is the least recently used */
+    struct node ahead;   /* the same of those that are ahead */
     struct node *spares; /* nodes with a buffer, for the next misses; last used first */
     unsigned num_spares;
     struct zipfs_pool *pool;
@@ -77,6 +85,7 @@ enum zipfs_status zipfs_cache_create(const struct zipfs_cache_options *options, 
     }
     cache->bucket_mask = num - 1;
     cache->list.prev = cache->list.next = &cache->list;
+    cache->ahead.prev = cache->ahead.next = &cache->ahead;
     atomic_init(&cache->refs, 1);
     pthread_mutex_init(&cache->lock, NULL);
     zipfs_records_init(&cache->records);
@@ -86,7 +95,7 @@ enum zipfs_status zipfs_cache_create(const struct zipfs_cache_options *options, 
 
 static void free_node(struct node *node) {
     pthread_cond_destroy(&node->loaded);
-    free(node->buffer);
+    zipfs_pages_free(node->buffer, node->capacity);
     free(node);
 }
 
@@ -105,10 +114,7 @@ void zipfs_cache_ref(struct zipfs_cache *cache) {
 void zipfs_cache_free(struct zipfs_cache *cache) {
     if (!cache || atomic_fetch_sub(&cache->refs, 1) != 1)
         return;
-    cache->list.prev->next = NULL; /* every file has dropped its chunks, so the list is empty; freed all the same */
-    if (cache->list.next != &cache->list)
-        free_chain(cache->list.next);
-    free_chain(cache->spares);
+    free_chain(cache->spares); /* every file has dropped its chunks, so the lists are empty */
     zipfs_pool_free(cache->pool);
     zipfs_records_clear(&cache->records);
     pthread_mutex_destroy(&cache->lock);
@@ -134,6 +140,9 @@ static struct held_stats held_stats(struct zipfs_cache *cache) {
     struct held_stats stats = {.cache_evictions = ZIPFS_COUNTED(cache->num_evictions)};
     pthread_mutex_lock(&cache->lock);
     stats.cache_bytes = cache->held_bytes;
+    stats.ahead_held_bytes = cache->ahead_bytes;
+    stats.overdraft_bytes = cache->overdraft_bytes;
+    stats.source_buffer_bytes = zipfs_buffers_bytes(zipfs_pool_buffers(cache->pool));
     pthread_mutex_unlock(&cache->lock);
     return stats;
 }
@@ -149,34 +158,8 @@ void zipfs_cache_stats(struct zipfs_cache *cache, struct zipfs_stats *stats_ret)
 #undef FROM_CACHE
 }
 
-enum zipfs_status zipfs_cache_report(struct zipfs_cache *cache, char **text_ret) {
-    const struct zipfs_cache_options *options = &cache->options;
-    struct zipfs_stats stats;
-    zipfs_cache_stats(cache, &stats);
-    char *text = NULL;
-    size_t size;
-    FILE *out = open_memstream(&text, &size);
-    if (!out)
-        return ZIPFS_NO_MEMORY;
-    fprintf(out, "{\"settings\": {\"cache_size\": %zu, \"jobs\": %u, ", options->budget, options->jobs);
-    fprintf(out, "\"ahead_size\": %zu, \"drop_source_cache\": %s},\n", options->ahead_max,
-            options->drop_source ? "true" : "false");
-    fputs("\"total\": {", out);
-    const char *separator = "";
-#define PRINT(name) fprintf(out, "%s\"" #name "\": %" PRIu64, separator, stats.name), separator = ", ";
-    ZIPFS_FILE_COUNTERS(PRINT)
-    ZIPFS_CACHE_COUNTERS(PRINT)
-#undef PRINT
-    fputs("},\n\"files\": ", out);
+void zipfs_cache_print_files(struct zipfs_cache *cache, FILE *out) {
     zipfs_records_print(&cache->records, out);
-    fputs("}\n", out);
-    bool is_whole = !ferror(out);
-    if (fclose(out) != 0 || !is_whole) {
-        free(text);
-        return ZIPFS_NO_MEMORY;
-    }
-    *text_ret = text;
-    return ZIPFS_OK;
 }
 
 struct zipfs_record *zipfs_cache_open_record(struct zipfs_cache *cache, const char *name) {
@@ -185,34 +168,34 @@ struct zipfs_record *zipfs_cache_open_record(struct zipfs_cache *cache, const ch
 
 /* ---- table and list; the lock is held in all of these ---- */
 
-static struct node **bucket_of(struct zipfs_cache *cache, uint64_t file, uint64_t number) {
-    uint64_t x = (number + file * 0x9E3779B97F4A7C15u) * 0xD6E8FEB86659FD93u;
+static struct node **bucket_of(struct zipfs_cache *cache, const struct zipfs_record *record, uint64_t number) {
+    uint64_t x = (number + record->file * 0x9E3779B97F4A7C15u) * 0xD6E8FEB86659FD93u;
     return &cache->buckets[(x >> 32) & cache->bucket_mask];
 }
 
-static struct node *find(struct zipfs_cache *cache, uint64_t file, uint64_t number) {
-    struct node *node = *bucket_of(cache, file, number);
-    while (node && (node->file != file || node->number != number))
+static struct node *find(struct zipfs_cache *cache, const struct zipfs_record *record, uint64_t number) {
+    struct node *node = *bucket_of(cache, record, number);
+    while (node && (node->record != record || node->number != number))
         node = node->hash_next;
     return node;
 }
 
 static void insert(struct zipfs_cache *cache, struct node *node) {
-    struct node **bucket = bucket_of(cache, node->file, node->number);
+    struct node **bucket = bucket_of(cache, node->record, node->number);
     node->hash_next = *bucket;
     *bucket = node;
 }
 
 static void remove_from_table(struct zipfs_cache *cache, struct node *node) {
-    struct node **link = bucket_of(cache, node->file, node->number);
+    struct node **link = bucket_of(cache, node->record, node->number);
     while (*link != node)
         link = &(*link)->hash_next;
     *link = node->hash_next;
 }
 
-static void list_append(struct zipfs_cache *cache, struct node *node) {
-    node->prev = cache->list.prev;
-    node->next = &cache->list;
+static void list_append(struct node *list, struct node *node) {
+    node->prev = list->prev;
+    node->next = list;
     node->prev->next = node->next->prev = node;
 }
 
@@ -235,6 +218,17 @@ static void discharge(struct zipfs_cache *cache, struct node *node) {
     cache->held_bytes -= cost(node);
 }
 
+static void overdraw(struct zipfs_cache *cache, struct node *node) {
+    node->overdrawn = true;
+    cache->overdraft_bytes += cost(node);
+}
+
+static void set_ahead(struct zipfs_cache *cache, struct node *node, bool is_ahead) {
+    if (node->is_ahead != is_ahead)
+        cache->ahead_bytes += is_ahead ? cost(node) : -cost(node);
+    node->is_ahead = is_ahead;
+}
+
 static void push(struct node **chain, struct node *node) {
     node->next = *chain;
     *chain = node;
@@ -243,6 +237,8 @@ static void push(struct node **chain, struct node *node) {
 /* Keeps an unused node and its buffer for the next miss; *garbage receives what is to be freed unlocked. The oldest
  * spare makes room: those of a capacity that nobody asks for must not stay. */
 static void retire(struct zipfs_cache *cache, struct node *node, struct node **garbage) {
+    cache->overdraft_bytes -= node->overdrawn ? cost(node) : 0;
+    node->overdrawn = false;
     push(node->buffer ? &cache->spares : garbage, node);
     cache->num_spares += node->buffer != NULL;
     if (cache->num_spares <= SPARES_MAX)
@@ -255,23 +251,36 @@ static void retire(struct zipfs_cache *cache, struct node *node, struct node **g
     cache->num_spares--;
 }
 
-/* Lets the least recently used chunk go; it is unpinned. */
+/* Lets a chunk of a list go. */
 static void evict(struct zipfs_cache *cache, struct node *node, struct node **garbage) {
+    if (node->is_ahead)
+        ZIPFS_COUNT(node->record->counters.ahead_wasted_bytes, node->chunk.size);
+    set_ahead(cache, node, false);
     list_remove(node);
     remove_from_table(cache, node);
     discharge(cache, node);
     retire(cache, node, garbage);
 }
 
+/* What can be let go first: the least recently used chunk, else one that is ahead; NULL when all is pinned. */
+static struct node *first_victim(struct zipfs_cache *cache) {
+    if (cache->list.next != &cache->list)
+        return cache->list.next;
+    return cache->ahead.next != &cache->ahead ? cache->ahead.next : NULL;
+}
+
 /* Evicts until bytes more fit into the budget. Pinned chunks stay, so it may fail. */
 static bool make_room(struct zipfs_cache *cache, size_t bytes, struct node **garbage) {
-    if (bytes > cache->options.budget)
+    size_t others = cache->overdraft_bytes + zipfs_buffers_bytes(zipfs_pool_buffers(cache->pool));
+    size_t budget = cache->options.budget > others ? cache->options.budget - others : 0;
+    struct node *victim;
+    if (bytes > budget)
         return false;
-    while (cache->held_bytes + bytes > cache->options.budget && cache->list.next != &cache->list) {
-        evict(cache, cache->list.next, garbage);
+    while (cache->held_bytes + bytes > budget && (victim = first_victim(cache))) {
+        evict(cache, victim, garbage);
         ZIPFS_COUNT(cache->num_evictions, 1);
     }
-    return cache->held_bytes + bytes <= cache->options.budget;
+    return cache->held_bytes + bytes <= budget;
 }
 
 /* A spare of that capacity, or NULL. */
@@ -307,6 +316,9 @@ static int await(struct zipfs_cache *cache, struct zipfs_record *record, struct 
     } else {
         ZIPFS_COUNT(record->counters.cache_hits, 1);
     }
+    if (node->is_ahead)
+        ZIPFS_COUNT(record->counters.ahead_used_bytes, node->chunk.size);
+    set_ahead(cache, node, false);
     return node->state == READY ? 0 : node->error;
 }
 
@@ -322,34 +334,45 @@ static void unpin(struct zipfs_cache *cache, struct node *node, struct node **ga
     if (node->pins > 0)
         return;
     if (node->charged)
-        list_append(cache, node);
+        list_append(node->is_ahead ? &cache->ahead : &cache->list, node);
     else
         retire(cache, node, garbage);
 }
 
-/* Enters a node for a chunk that this thread is going to load: pinned, charged if there is room. Lock held. */
+/* Enters a node for a chunk that this thread is going to load: pinned. Lock held. */
 static struct node *enter(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
-                          size_t capacity, struct node **garbage) {
-    bool room = make_room(cache, capacity + ZIPFS_CHUNK_OVERHEAD, garbage);
+                          size_t capacity) {
     struct node *node = take_spare(cache, capacity);
     if (!node && !(node = new_node(capacity)))
         return NULL;
-    node->file = record->file;
+    node->record = record;
     node->number = number;
     node->chunk.size = size;
     node->state = LOADING;
     node->pins = 1;
     node->error = 0;
+    insert(cache, node);
+    return node;
+}
+
+/* The same for a reader: charged if there is room. */
+static struct node *enter_wanted(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
+                                 size_t capacity, struct node **garbage) {
+    bool room = make_room(cache, capacity + ZIPFS_CHUNK_OVERHEAD, garbage);
+    struct node *node = enter(cache, record, number, size, capacity);
+    if (!node)
+        return NULL;
     if (room)
         charge(cache, node);
-    insert(cache, node);
+    else
+        overdraw(cache, node);
     ZIPFS_COUNT(record->counters.cache_misses, 1);
     return node;
 }
 
 /* Runs the loader; no lock held. The buffer belongs to this thread until the node is settled. */
 static int load_node(struct node *node, zipfs_load_fn load, void *context) {
-    if (!node->buffer && !(node->buffer = aligned_alloc(BUFFER_ALIGN, node->capacity)))
+    if (!node->buffer && !(node->buffer = zipfs_pages_alloc(node->capacity)))
         return -ENOMEM;
     node->chunk.data = node->buffer;
     return load(context, node->buffer);
@@ -362,22 +385,28 @@ static void settle(struct zipfs_cache *cache, struct node *node, int error) {
     node->error = error;
     if (error && node->charged)
         discharge(cache, node);
+    if (error)
+        set_ahead(cache, node, false);
     if (!node->charged)
         remove_from_table(cache, node);
     pthread_cond_broadcast(&node->loaded);
+}
+
+static size_t round_up(size_t capacity) {
+    return (capacity + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
 }
 
 int zipfs_cache_get(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
                     size_t capacity, zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret) {
     struct node *garbage = NULL;
     int error;
-    capacity = (capacity + BUFFER_ALIGN - 1) / BUFFER_ALIGN * BUFFER_ALIGN;
+    capacity = round_up(capacity);
     pthread_mutex_lock(&cache->lock);
-    struct node *node = find(cache, record->file, number);
+    struct node *node = find(cache, record, number);
     if (node) {
         pin(node);
         error = await(cache, record, node);
-    } else if ((node = enter(cache, record, number, size, capacity, &garbage))) {
+    } else if ((node = enter_wanted(cache, record, number, size, capacity, &garbage))) {
         pthread_mutex_unlock(&cache->lock);
         error = load_node(node, load, context);
         pthread_mutex_lock(&cache->lock);
@@ -403,6 +432,56 @@ void zipfs_cache_put(struct zipfs_cache *cache, const struct zipfs_chunk *chunk)
     free_chain(garbage);
 }
 
+/* ---- chunks that nobody has asked for yet ---- */
+
+/* Whether a chunk more may be held ahead, after one was let go whose reader is gone. Lock held. */
+static bool make_room_ahead(struct zipfs_cache *cache, size_t bytes, struct node **garbage) {
+    size_t most = zipfs_min(cache->options.ahead_max, cache->options.budget / 2);
+    struct node *oldest = cache->ahead.next;
+    if (cache->ahead_bytes + bytes > most && oldest != &cache->ahead
+        && ZIPFS_COUNTED(oldest->record->counters.reads) - oldest->born_reads > STALE_READS)
+        evict(cache, oldest, garbage);
+    return cache->ahead_bytes + bytes <= most && make_room(cache, bytes, garbage);
+}
+
+/* Enters a node for a chunk that is ahead; NULL when there is no room. Lock held. */
+static struct node *enter_ahead(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
+                                size_t capacity, struct node **garbage) {
+    if (!make_room_ahead(cache, capacity + ZIPFS_CHUNK_OVERHEAD, garbage))
+        return NULL;
+    struct node *node = enter(cache, record, number, size, capacity);
+    if (!node)
+        return NULL;
+    node->born_reads = ZIPFS_COUNTED(record->counters.reads);
+    charge(cache, node);
+    set_ahead(cache, node, true);
+    ZIPFS_COUNT(record->counters.ahead_chunks, 1);
+    ZIPFS_COUNT(record->counters.ahead_bytes, size);
+    return node;
+}
+
+bool zipfs_cache_load_ahead(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
+                            size_t capacity, zipfs_load_fn load, void *context) {
+    struct node *garbage = NULL, *node = NULL;
+    capacity = round_up(capacity);
+    pthread_mutex_lock(&cache->lock);
+    bool is_there = find(cache, record, number);
+    if (!is_there)
+        node = enter_ahead(cache, record, number, size, capacity, &garbage);
+    pthread_mutex_unlock(&cache->lock);
+    free_chain(garbage);
+    if (!node)
+        return is_there;
+    int error = load_node(node, load, context);
+    garbage = NULL;
+    pthread_mutex_lock(&cache->lock);
+    settle(cache, node, error);
+    unpin(cache, node, &garbage);
+    pthread_mutex_unlock(&cache->lock);
+    free_chain(garbage);
+    return true;
+}
+
 /* ---- chunks that are decoded into the memory of a reader ---- */
 
 /* Enters a node without a buffer. NULL: there is no memory for it, and nobody will wait. Lock held. */
@@ -410,7 +489,7 @@ static struct node *enter_claim(struct zipfs_cache *cache, struct zipfs_record *
     struct node *node = new_node(0);
     if (!node)
         return NULL;
-    node->file = record->file;
+    node->record = record;
     node->number = number;
     node->state = LOADING;
     node->pins = 1;
@@ -424,7 +503,7 @@ enum zipfs_claim zipfs_cache_claim(struct zipfs_cache *cache, struct zipfs_recor
     struct node *garbage = NULL, *node;
     enum zipfs_claim claim = ZIPFS_CLAIM_HELD;
     pthread_mutex_lock(&cache->lock);
-    while ((node = find(cache, record->file, number))) {
+    while ((node = find(cache, record, number))) {
         if (node->state == LOADING && !wait) {
             claim = ZIPFS_CLAIM_BUSY;
             break;
@@ -461,14 +540,23 @@ void zipfs_cache_publish(struct zipfs_cache *cache, const struct zipfs_chunk *cl
     free_chain(garbage);
 }
 
+/* ---- letting go ---- */
+
+/* Evicts what a list has of a file, or all. Lock held. */
+static void evict_list(struct zipfs_cache *cache, struct node *list, const struct zipfs_record *record,
+                       struct node **garbage) {
+    for (struct node *node = list->next, *next; node != list; node = next) {
+        next = node->next;
+        if (!record || node->record == record)
+            evict(cache, node, garbage);
+    }
+}
+
 void zipfs_cache_close_record(struct zipfs_cache *cache, struct zipfs_record *record) {
     struct node *garbage = NULL;
     pthread_mutex_lock(&cache->lock);
-    for (struct node *node = cache->list.next, *next; node != &cache->list; node = next) {
-        next = node->next;
-        if (node->file == record->file)
-            evict(cache, node, &garbage);
-    }
+    evict_list(cache, &cache->list, record, &garbage);
+    evict_list(cache, &cache->ahead, record, &garbage);
     pthread_mutex_unlock(&cache->lock);
     free_chain(garbage);
     zipfs_records_close(&cache->records, record);
@@ -477,15 +565,14 @@ void zipfs_cache_close_record(struct zipfs_cache *cache, struct zipfs_record *re
 void zipfs_cache_trim(struct zipfs_cache *cache) {
     struct node *garbage = NULL;
     pthread_mutex_lock(&cache->lock);
-    while (cache->list.next != &cache->list)
-        evict(cache, cache->list.next, &garbage);
-    while (cache->spares) {
-        struct node *spare = cache->spares;
-        cache->spares = spare->next;
-        push(&garbage, spare);
-    }
+    evict_list(cache, &cache->list, NULL, &garbage);
+    evict_list(cache, &cache->ahead, NULL, &garbage);
+    struct node *spares = cache->spares;
+    cache->spares = NULL;
     cache->num_spares = 0;
     pthread_mutex_unlock(&cache->lock);
     free_chain(garbage);
+    free_chain(spares);
+    zipfs_pool_trim(cache->pool);
     malloc_trim(0);
 }

@@ -35,6 +35,11 @@ int zipfs_cache_get(struct zipfs_cache *cache, struct zipfs_record *record, uint
                     size_t capacity, zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret);
 void zipfs_cache_put(struct zipfs_cache *cache, const struct zipfs_chunk *chunk);
 
+/* Holds a chunk that nobody has asked for yet, unless it is held or being loaded already. false: there is no room for
+ * it in what may be held ahead, or in the budget. A chunk whose load fails is forgotten: whoever asks tries again. */
+bool zipfs_cache_load_ahead(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
+                            size_t capacity, zipfs_load_fn load, void *context);
+
 /*
  * For readers that decode a whole chunk into their own memory. MINE: this thread is to decode the chunk and then to
  * call zipfs_cache_publish; threads that ask meanwhile wait for that. HELD: *chunk_ret is pinned. BUSY: another thread
@@ -47,6 +52,7 @@ enum zipfs_claim zipfs_cache_claim(struct zipfs_cache *cache, struct zipfs_recor
 void zipfs_cache_publish(struct zipfs_cache *cache, const struct zipfs_chunk *claimed, const uint8_t *data, size_t size,
                          int error);
 
+void zipfs_cache_print_files(struct zipfs_cache *cache, FILE *out); /* as zipfs_records_print */
 const struct zipfs_cache_options *zipfs_cache_options(const struct zipfs_cache *cache); /* jobs is not 0 */
 struct zipfs_pool *zipfs_cache_pool(struct zipfs_cache *cache);
 /* The cache lives until its creator freed it and every file that holds a reference gave it back. */

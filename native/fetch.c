@@ -196,3 +196,36 @@ void zipfs_batch_add(struct zipfs_file *file, struct zipfs_batch *batch, uint64_
     batch->errors[i] = 0;
     batch->stored_size += entry.stored_size;
 }
+
+/* ---- single chunks, for the cache ---- */
+
+struct load {
+    struct zipfs_file *file;
+    uint64_t number;
+};
+
+static int load_chunk(void *context, uint8_t *dst) {
+    const struct load *load = context;
+    struct zipfs_batch batch = {.num_chunks = 0};
+    zipfs_batch_add(load->file, &batch, load->number, dst, NULL);
+    zipfs_batch_flush(load->file, &batch);
+    return batch.error;
+}
+
+/* The buffer that a chunk gets in the cache: all of a file have the same, so that they can be used again. */
+static size_t capacity_of(const struct zipfs_file *file, uint64_t number) {
+    const struct zipfs_header *header = file->header;
+    return header->num_chunks > 1 ? (size_t)1 << header->chunk_log2 : zipfs_chunk_size(header, number);
+}
+
+int zipfs_fetch_chunk(struct zipfs_file *file, uint64_t number, const struct zipfs_chunk **chunk_ret) {
+    struct load load = {file, number};
+    return zipfs_cache_get(file->cache, file->record, number, zipfs_chunk_size(file->header, number),
+                           capacity_of(file, number), load_chunk, &load, chunk_ret);
+}
+
+bool zipfs_fetch_ahead(struct zipfs_file *file, uint64_t number) {
+    struct load load = {file, number};
+    return zipfs_cache_load_ahead(file->cache, file->record, number, zipfs_chunk_size(file->header, number),
+                                  capacity_of(file, number), load_chunk, &load);
+}

@@ -27,4 +27,10 @@ void zipfs_batch_add(struct zipfs_file *file, struct zipfs_batch *batch, uint64_
  * -errno of a chunk that went through it; each failed chunk was logged once. */
 void zipfs_batch_flush(struct zipfs_file *file, struct zipfs_batch *batch);
 
+/* Gets a chunk into the cache before anybody asks. false: there is no room for it. */
+bool zipfs_fetch_ahead(struct zipfs_file *file, uint64_t number);
+
+/* Pins a chunk that is in the cache, or decodes it into the cache. 0 or -errno. */
+int zipfs_fetch_chunk(struct zipfs_file *file, uint64_t number, const struct zipfs_chunk **chunk_ret);
+
 #endif

@@ -60,6 +60,7 @@ enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, const char 
     atomic_init(&file->refs, 1);
     zipfs_source_init(&file->source, file->fd);
     file->drops_source = zipfs_cache_options(cache)->drop_source;
+    file->decodes_ahead = zipfs_cache_options(cache)->ahead_max > 0;
     zipfs_stream_init(&file->stream);
     zipfs_damage_init(&file->damage);
     *file_ret = file;
@@ -165,27 +166,10 @@ static int read_whole(struct zipfs_file *file, uint64_t first, uint64_t end, uin
 
 /* ---- parts of chunks ---- */
 
-struct load {
-    struct zipfs_file *file;
-    uint64_t number;
-};
-
-static int load_chunk(void *context, uint8_t *dst) {
-    const struct load *load = context;
-    struct zipfs_batch batch = {.num_chunks = 0};
-    zipfs_batch_add(load->file, &batch, load->number, dst, NULL);
-    zipfs_batch_flush(load->file, &batch);
-    return batch.error;
-}
-
 static int read_part(struct zipfs_file *file, uint64_t number, size_t start, size_t size, uint8_t *dst,
                      struct zipfs_slices *slices) {
-    const struct zipfs_header *header = file->header;
-    size_t chunk_size = zipfs_chunk_size(header, number);
-    size_t capacity = header->num_chunks > 1 ? (size_t)1 << header->chunk_log2 : chunk_size;
-    struct load load = {file, number};
     const struct zipfs_chunk *chunk;
-    int error = zipfs_cache_get(file->cache, file->record, number, chunk_size, capacity, load_chunk, &load, &chunk);
+    int error = zipfs_fetch_chunk(file, number, &chunk);
     if (error)
         return error;
     deliver(file, slices, dst, chunk, start, size);
@@ -263,9 +247,10 @@ static ssize_t read_container(struct zipfs_file *file, uint8_t *dst, size_t size
         return 0;
     if (size > file->size - offset)
         size = file->size - offset;
-    zipfs_stream_note(file, offset, size);
+    zipfs_stream_begin(file, offset, size);
     int error = size >= LARGE_SIZE ? read_large(file, dst, size, offset)
                                    : read_range(file, dst, size, offset, slices);
+    zipfs_stream_finish(file);
     return error ? error : (ssize_t)size;
 }
 

@@ -5,10 +5,13 @@
 
 #include "common.h"
 
+/* Kept besides one for each decode: for threads that read from the disk meanwhile. */
+enum { BUFFERS_MORE = 6 };
+
 struct zipfs_pool {
     pthread_mutex_t lock;
     pthread_cond_t seat_freed;
-    unsigned jobs;
+    unsigned jobs, num_waiting;
     struct zipfs_seat *seats;
     struct zipfs_buffers buffers;
     struct zipfs_workers *workers, *source_workers;
@@ -27,7 +30,7 @@ enum zipfs_status zipfs_pool_create(unsigned jobs, struct zipfs_pool **pool_ret)
     }
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->seat_freed, NULL);
-    zipfs_buffers_init(&pool->buffers, jobs + 2); /* one per decode, and a few for threads that read meanwhile */
+    zipfs_buffers_init(&pool->buffers, jobs + BUFFERS_MORE);
     pool->jobs = jobs;
     pool->seats = seats;
     *pool_ret = pool;
@@ -76,8 +79,10 @@ static enum zipfs_status fit_codec(struct zipfs_seat *seat, uint32_t chunk_log2)
 enum zipfs_status zipfs_pool_take_seat(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_seat **seat_ret) {
     struct zipfs_seat *seat;
     pthread_mutex_lock(&pool->lock);
+    pool->num_waiting++;
     while (!(seat = free_seat(pool, chunk_log2)))
         pthread_cond_wait(&pool->seat_freed, &pool->lock);
+    pool->num_waiting--;
     seat->taken = true;
     pthread_mutex_unlock(&pool->lock);
     enum zipfs_status status = fit_codec(seat, chunk_log2);
@@ -92,6 +97,26 @@ void zipfs_pool_give_seat(struct zipfs_pool *pool, struct zipfs_seat *seat) {
     pthread_mutex_lock(&pool->lock);
     seat->taken = false;
     pthread_cond_signal(&pool->seat_freed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+bool zipfs_pool_is_free(struct zipfs_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    bool is_free = pool->num_waiting == 0 && free_seat(pool, 0);
+    pthread_mutex_unlock(&pool->lock);
+    return is_free;
+}
+
+void zipfs_pool_trim(struct zipfs_pool *pool) {
+    zipfs_buffers_trim(&pool->buffers);
+    pthread_mutex_lock(&pool->lock);
+    for (unsigned i = 0; i < pool->jobs; i++) {
+        struct zipfs_seat *seat = &pool->seats[i];
+        if (seat->taken)
+            continue;
+        zipfs_codec_free(seat->codec);
+        seat->codec = NULL;
+    }
     pthread_mutex_unlock(&pool->lock);
 }
 

@@ -24,6 +24,12 @@ struct zipfs_seat {
 enum zipfs_status zipfs_pool_take_seat(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_seat **seat_ret);
 void zipfs_pool_give_seat(struct zipfs_pool *pool, struct zipfs_seat *seat);
 
+/* Whether a decode could begin now, without keeping another from it. */
+bool zipfs_pool_is_free(struct zipfs_pool *pool);
+
+/* Lets codecs and buffers go that nobody uses. */
+void zipfs_pool_trim(struct zipfs_pool *pool);
+
 /* Buffers for stored bytes. */
 struct zipfs_buffers *zipfs_pool_buffers(struct zipfs_pool *pool);
 

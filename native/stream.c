@@ -3,13 +3,15 @@
 #include <stddef.h>
 
 #include "container.h"
-#include "file.h"
+#include "fetch.h"
 #include "reader.h"
 
 enum {
     SOURCE_FIRST = 3 << 20, /* more than the kernel reads around a single page that is touched */
     SOURCE_MOST = 16 << 20,
     SOURCE_STEP = 1 << 20,
+    DECODE_MOST = 1 << 20,  /* but two chunks or more: further ahead they leave the processor's caches before use */
+    LIKELY_SHARE = 20,      /* beyond a tensor's end, at most this part of what was read */
     DROP_STEP = 16 << 20,
     DROP_DISTANCE = 8 << 20, /* what threads of one reader may still be at */
 };
@@ -64,8 +66,8 @@ static struct range take_source(struct zipfs_file *file) {
 }
 
 static bool read_ahead(struct zipfs_task *task) {
-    struct zipfs_stream *stream = (struct zipfs_stream *)((char *)task - offsetof(struct zipfs_stream, source_task));
-    struct zipfs_file *file = (struct zipfs_file *)((char *)stream - offsetof(struct zipfs_file, stream));
+    struct zipfs_file *file = (struct zipfs_file *)((char *)task - offsetof(struct zipfs_file, stream.source_task));
+    struct zipfs_stream *stream = &file->stream;
     struct range stored = {0, 0};
     zipfs_reading_begin(); /* not for the read, which may take long and holds nothing */
     pthread_mutex_lock(&stream->lock);
@@ -80,13 +82,111 @@ static bool read_ahead(struct zipfs_task *task) {
     return step.start < step.end;
 }
 
+/* ---- chunks, ahead of readers ---- */
+
+static bool wants_chunks(const struct zipfs_cursor *cursor) {
+    return cursor->decode_next < cursor->decode_end;
+}
+
+/* The first chunk border at or after an offset. */
+static uint64_t next_border(const struct zipfs_file *file, uint64_t offset) {
+    uint64_t chunk_size = (uint64_t)1 << file->header->chunk_log2;
+    return (offset + chunk_size - 1) & ~(chunk_size - 1);
+}
+
+/* How far it is likely that the stream goes on: to the end of the tensor that is being read, or a little of what it has
+ * read already, so that little is decoded for nothing. */
+static uint64_t likely_end(const struct zipfs_file *file, const struct zipfs_cursor *cursor) {
+    uint64_t tensor_end = zipfs_tensors_end(file->stream.tensors, cursor->next - 1, file->size);
+    uint64_t little_end = cursor->next + cursor->covered / LIKELY_SHARE;
+    uint64_t end = tensor_end > little_end ? tensor_end : little_end;
+    return end < file->size ? end : file->size;
+}
+
+/* Decides how far chunks are to be decoded ahead of a reader whose requests are of `size`. Only where they are parts of
+ * chunks, which go through the cache anyway, and where one comes after the other: readers that have several under way
+ * keep the threads busy themselves. Lock held. Returns whether there is something to do. */
+static bool plan_decoding(struct zipfs_file *file, struct zipfs_cursor *cursor, size_t size) {
+    uint64_t chunk_size = (uint64_t)1 << file->header->chunk_log2;
+    uint64_t most = 2 * chunk_size > DECODE_MOST ? 2 * chunk_size : DECODE_MOST;
+    if (!file->decodes_ahead || file->stream.num_inside > 1 || size >= chunk_size)
+        return false;
+    uint64_t window = zipfs_cursor_window(cursor, chunk_size, most);
+    if (window == 0)
+        return false;
+    if (!file->stream.knows_tensors)
+        return true;
+    uint64_t end = cursor->next + window, likely = likely_end(file, cursor), border = next_border(file, cursor->next);
+    cursor->decode_end = end < likely ? end : likely;
+    if (cursor->decode_next < border)
+        cursor->decode_next = border;
+    return wants_chunks(cursor);
+}
+
+/* The border of the next chunk to decode for the stream that was read last; the file's size: none. Lock held. */
+static uint64_t take_chunk(struct zipfs_file *file) {
+    struct zipfs_cursor *cursor = zipfs_cursors_find(&file->stream.cursors, wants_chunks);
+    if (!cursor || !zipfs_pool_is_free(file->pool))
+        return file->size;
+    uint64_t border = next_border(file, cursor->next), start = cursor->decode_next;
+    start = start > border ? start : border; /* readers may be faster */
+    if (start >= cursor->decode_end)
+        return file->size;
+    cursor->decode_next = start + ((uint64_t)1 << file->header->chunk_log2);
+    return start;
+}
+
+/* There was no room for a chunk: the stream's next read brings it up again. */
+static void put_chunk_back(struct zipfs_file *file, uint64_t start) {
+    uint64_t end = start + ((uint64_t)1 << file->header->chunk_log2);
+    pthread_mutex_lock(&file->stream.lock);
+    for (int i = 0; i < ZIPFS_MAX_CURSORS; i++)
+        if (file->stream.cursors.list[i].decode_next == end)
+            file->stream.cursors.list[i].decode_next = start;
+    pthread_mutex_unlock(&file->stream.lock);
+}
+
+static void learn_tensors(struct zipfs_file *file) {
+    struct zipfs_tensors *tensors = zipfs_tensors_read(file->fd, file->header);
+    pthread_mutex_lock(&file->stream.lock);
+    file->stream.tensors = tensors;
+    file->stream.knows_tensors = true;
+    pthread_mutex_unlock(&file->stream.lock);
+}
+
+static bool decode_next(struct zipfs_file *file) {
+    pthread_mutex_lock(&file->stream.lock);
+    bool knows_tensors = file->stream.knows_tensors;
+    uint64_t start = take_chunk(file);
+    pthread_mutex_unlock(&file->stream.lock);
+    if (!knows_tensors)
+        learn_tensors(file);
+    if (start >= file->size)
+        return false;
+    if (zipfs_fetch_ahead(file, start >> file->header->chunk_log2))
+        return true;
+    put_chunk_back(file, start);
+    return false;
+}
+
+static bool decode_ahead(struct zipfs_task *task) {
+    struct zipfs_file *file = (struct zipfs_file *)((char *)task - offsetof(struct zipfs_file, stream.decode_task));
+    zipfs_reading_begin();
+    bool has_more = decode_next(file);
+    zipfs_reading_end();
+    return has_more;
+}
+
 void zipfs_stream_init(struct zipfs_stream *stream) {
     pthread_mutex_init(&stream->lock, NULL);
     stream->source_task.step = read_ahead;
+    stream->decode_task.step = decode_ahead;
 }
 
 void zipfs_stream_end(struct zipfs_file *file) {
     zipfs_workers_cancel(zipfs_pool_source_workers(file->pool), &file->stream.source_task);
+    zipfs_workers_cancel(zipfs_pool_workers(file->pool), &file->stream.decode_task);
+    zipfs_tensors_free(file->stream.tensors);
     pthread_mutex_destroy(&file->stream.lock);
 }
 
@@ -109,19 +209,28 @@ static struct range plan_drop(struct zipfs_file *file, struct zipfs_cursor *curs
 
 /* ---- reads ---- */
 
-void zipfs_stream_note(struct zipfs_file *file, uint64_t offset, size_t size) {
+void zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size) {
     struct range drop = {0, 0};
     pthread_mutex_lock(&file->stream.lock);
+    file->stream.num_inside++;
     struct zipfs_cursor *cursor = zipfs_cursors_note(&file->stream.cursors, offset, size);
-    bool reads_ahead = plan_source(file, cursor);
+    bool reads_ahead = plan_source(file, cursor), decodes_ahead = plan_decoding(file, cursor, size);
     if (file->drops_source)
         drop = plan_drop(file, cursor);
     pthread_mutex_unlock(&file->stream.lock);
     if (reads_ahead)
         zipfs_workers_post(zipfs_pool_source_workers(file->pool), &file->stream.source_task);
+    if (decodes_ahead)
+        zipfs_workers_post(zipfs_pool_workers(file->pool), &file->stream.decode_task);
     if (drop.start < drop.end) {
         drop = stored_range(file, drop);
         zipfs_source_drop(&file->source, drop.start, drop.end - drop.start);
         ZIPFS_COUNT(file->counters->source_dropped_bytes, drop.end - drop.start);
     }
+}
+
+void zipfs_stream_finish(struct zipfs_file *file) {
+    pthread_mutex_lock(&file->stream.lock);
+    file->stream.num_inside--;
+    pthread_mutex_unlock(&file->stream.lock);
 }
