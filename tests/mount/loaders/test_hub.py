@@ -10,7 +10,9 @@ import hub
 import pytest
 
 import zipfs
+from zipfs.cli import main
 
+pytestmark = pytest.mark.slow
 REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -45,7 +47,6 @@ def found_in_plain(caches, tmp_path_factory) -> dict:
     return use(caches[0], tmp_path_factory.mktemp("home"))
 
 
-@pytest.mark.slow
 def test_libraries_offline(mounted, caches, found_in_plain, tmp_path):
     found = use(mounted(caches[1]).path, tmp_path / "home")
     assert found.pop("tensors") == found_in_plain["tensors"] and found_in_plain["tensors"]
@@ -75,3 +76,13 @@ def test_stored_once(caches):
     assert len(weights) == 1
     size = sum(path.stat().st_size for path in weights)
     assert size < 0.9 * sum(path.lstat().st_size for path in plain.rglob("*") if path.is_file())
+
+
+def test_blobs_are_what_their_names_say(mounted, caches, capsys):
+    """On the stored cache and on its mount, whose files are plain."""
+    num_blobs = len({path.name for path in caches[0].glob("*/blobs/*")}) + 1  # config.json is in both repositories
+    assert main(["verify", str(caches[1])]) == 0
+    stored = capsys.readouterr().out
+    assert main(["verify", str(mounted(caches[1]).path)]) == 0
+    assert capsys.readouterr().out == f"0 containers and {num_blobs} plain blobs checked, 0 damaged\n"
+    assert stored.endswith(", 0 damaged\n")
