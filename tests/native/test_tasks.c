@@ -104,7 +104,9 @@ static void test_beside_parts(void) {
 
 /* The child of a fork during a step: the step is no concern of its, and its own posts are done. */
 static void test_fork(void) {
-#ifndef __SANITIZE_THREAD__
+#ifdef __SANITIZE_THREAD__
+    return; /* which does not support that */
+#endif
     struct zipfs_workers *workers = new_workers(1);
     struct counting counting = {.task.step = count_step, .wanted = 1 << 30, .delay_us = 5000};
     zipfs_workers_post(workers, &counting.task);
@@ -125,7 +127,6 @@ static void test_fork(void) {
     CHECK_EQUAL(status, 0);
     zipfs_workers_cancel(workers, &counting.task);
     zipfs_workers_free(workers);
-#endif
 }
 
 int main(void) {
