@@ -112,11 +112,12 @@ class Output:
 
     def settle(self) -> list[str]:
         """The last step, when the name is on disk as well. Returns folders that must be synced once more."""
-        if self.other is None:
+        if self.other is None or not self.force:
             return []
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.other)
-        return [self.directory]
+            return [self.directory]
+        return []
 
     def discard(self) -> None:
         """Removes the file, unless it has its name already."""
