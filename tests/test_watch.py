@@ -1,5 +1,6 @@
 """`zipfs compress --watch`: what comes is compressed once it has settled, and nothing before."""
 
+import errno
 import hashlib
 import json
 import os
@@ -263,3 +264,15 @@ def test_without_watchdog(src, monkeypatch, capsys):
 )
 def test_partial_names(name, partial):
     assert is_partial(name) == partial
+
+
+def test_too_many_folders_for_inotify(src, monkeypatch, capsys):
+    from watchdog import observers
+
+    def refuse(_):
+        raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    monkeypatch.setattr(observers.Observer, "start", refuse)
+    monkeypatch.setattr(observers.Observer, "join", lambda _: None)
+    assert main(["compress", "--watch", "--in-place", str(src)]) == 1
+    assert "sysctl fs.inotify.max_user_watches" in capsys.readouterr().err
