@@ -156,8 +156,8 @@ def is_native_best() -> bool:
 def report_ready(settings: Settings) -> None:
     """Tells the parent; a daemon in the background lets go of its stderr.
 
-    From here on no Ctrl-C of a terminal ends it. Not before: while systemd mounts where autofs waits for the mount, only
-    its own process group gets there.
+    From here on no Ctrl-C of a terminal ends it. Not before: while systemd mounts where autofs waits for the mount,
+    only its own process group gets there.
     """
     os.setsid()
     if not settings.foreground:

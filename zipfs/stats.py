@@ -1,7 +1,7 @@
 """What the daemon of a mount has counted, for `zipfs stats`: read from a hidden file in the mount's root.
 
-Counters have the names of struct zipfs_file_stats and struct zipfs_stats (native/zipfs.h). The daemon counts anyway, and
-puts a report together only when the file is opened.
+Counters have the names of struct zipfs_file_stats and struct zipfs_stats (native/zipfs.h). The daemon counts anyway,
+and puts a report together only when the file is opened.
 """
 
 import json
@@ -59,9 +59,9 @@ def describe_stats(facts: dict[str, Any]) -> str:
 
 
 def _memory(facts: dict[str, Any]) -> str:
-    total, settings = facts["total"], facts["settings"]
-    held = total["cache_bytes"] + total["source_buffer_bytes"]
-    return f"{show(facts['mountpoint'])}: of {show(facts['source'])}, cache {size_text(held)} of {size_text(settings['cache_size'])}"
+    held = size_text(facts["total"]["cache_bytes"] + facts["total"]["source_buffer_bytes"])
+    budget = size_text(facts["settings"]["cache_size"])
+    return f"{show(facts['mountpoint'])}: of {show(facts['source'])}, cache {held} of {budget}"
 
 
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -77,8 +77,8 @@ def test_it_is_no_mount(tmp_path):
 @pytest.mark.parametrize("profile", PROFILES)
 def test_what_is_in_force_is_told(driver, source, tmp_path, capsys, profile):
     (tmp_path / "mnt").mkdir()
-    command = ["mount", "-v", "--profile", profile, "--driver", driver, "--jobs", "3", str(source), str(tmp_path / "mnt")]
-    assert main(command) == 0
+    options = ["-v", "--profile", profile, "--driver", driver, "--jobs", "3"]
+    assert main(["mount", *options, str(source), str(tmp_path / "mnt")]) == 0
     try:
         said = capsys.readouterr().err
         words = set(said.replace(": ", ", ").split(", "))
