@@ -4,13 +4,13 @@ import argparse
 import json
 import sys
 
-from benchmarks import codec, loaders, mount, servers
+from benchmarks import codec, loaders, mount, servers, tensors
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures zipfs beside its peers in one run.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (codec, mount, loaders):
+    for module in (codec, mount, loaders, tensors):
         command = commands.add_parser(module.NAME, help=module.HELP)
         command.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
         command.add_argument(

@@ -11,7 +11,6 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,10 +30,7 @@ MAX_HEADER = 100_000_000
 """Bytes of the longest header, as in safetensors."""
 
 GROUP = 32 << 20
-"""Bytes of tensors that are read at once."""
-
-READERS = 2
-"""Groups under way: one is being decoded, by as many threads as there are CPUs, while another begins or ends."""
+"""Bytes of tensors that are read at once, by as many threads as there are CPUs."""
 
 ALIGNMENT = 64
 
@@ -109,9 +105,8 @@ class safe_open:  # noqa: N801  the name of its twin
 
     def get_tensors(self) -> "dict[str, Tensor]":
         """All of them, in the order of offset_keys(). Small neighbours share memory, up to GROUP bytes of it."""
-        with ThreadPoolExecutor(READERS, "zipfs-tensors") as pool:
-            parts = pool.map(self._read_group, _groups(self._segments.values()))
-            return {name: tensor for part in parts for name, tensor in part}
+        groups = _groups(self._segments.values())
+        return {name: tensor for group in groups for name, tensor in self._read_group(group)}
 
     def get_slice(self, name: str) -> "Slice":
         return Slice(self, self._segment(name))
