@@ -1,5 +1,7 @@
 """What options of a mount come to: the profile's, words after -o, and what is named."""
 
+from pathlib import Path
+
 import pytest
 
 from zipfs.errors import UsageError
@@ -73,3 +75,16 @@ def test_a_misspelt_name_is_a_mistake():
     for name in ("cache", "flags"):
         with pytest.raises(TypeError, match=name):
             choose(**{name: 1})
+
+
+def test_the_documentation_has_the_profiles_as_they_are():
+    text = (Path(__file__).parents[1] / "docs" / "mounting.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    told = {row[0].split("`")[1]: row[2:6] for row in rows}
+    assert told == {
+        name: [
+            *(f"{profile.readahead_kb} KiB", f"{profile.cache_size >> 20} MiB", f"{profile.ahead_size >> 20} MiB"),
+            "yes" if profile.drop_source_cache else "no",
+        ]
+        for name, profile in PROFILES.items()
+    }

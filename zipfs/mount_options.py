@@ -32,8 +32,8 @@ PROFILES = {
     "random": Profile(readahead_kb=128, cache_size=256 << 20, ahead_size=16 << 20, drop_source_cache=False, idle_s=600),
     "low-memory": Profile(readahead_kb=512, cache_size=32 << 20, ahead_size=4 << 20, drop_source_cache=True, idle_s=2),
 }
-"""serving: files are read from end to end, by read or mmap. Measured on 2 cores, 1 GiB of BF16, 9 interleaved runs: over
-1024 KiB of readahead, reading is 1.11 times as fast (quartiles 0.97 to 1.51) and mapping 1.07 times (0.94 to 1.18); on
+"""serving: files are read from end to end, by read or mmap. Measured on 2 cores, 1 GiB of BF16, 9 interleaved runs:
+over 1024 KiB of readahead, reading is 1.11 times as fast (quartiles 0.97 to 1.51) and mapping 1.07 times (0.94 to 1.18); on
 busy cores 1.16 to 1.31 and 1.16. 4096 maps slower.
 
 random: a page fault, which reads the whole window, takes 0.16 ms instead of 1.2.
@@ -47,8 +47,8 @@ low-memory: for daemons in small containers, whose memory the system's page cach
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MountOptions:
-    """readahead_kb: how far the kernel reads ahead of a reader; cache_size: bytes of decoded chunks and buffers that the
-    daemon may hold; ahead_size: of these, for chunks decoded ahead of sequential readers; drop_source_cache: whether
+    """readahead_kb: how far the kernel reads ahead of a reader; cache_size: bytes of decoded chunks and buffers that
+    the daemon may hold; ahead_size: of these, for chunks decoded ahead of sequential readers; drop_source_cache: whether
     containers are dropped from the page cache behind sequential readers; idle_s: seconds after which a daemon that
     nobody reads from gives its memory back, 1 to 2 times that; jobs: chunks decoded at one time, 0: one per
     CPU; flags: options for mount(8); driver: one of zipfs.drivers.NAMES, None for the best there is.
