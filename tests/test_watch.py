@@ -219,6 +219,18 @@ def test_other_folders_and_files(watching, src, plain, tmp_path):
     assert os.path.samefile(src / "second.zipfs", src / "sub/x.zipfs") and (src / "y.keep").exists()
 
 
+def test_a_folder_by_its_link(src, plain, tmp_path):
+    (tmp_path / "link").symlink_to("src")
+    watch = Watching(tmp_path / "link", "--in-place")
+    try:
+        (src / "sign").write_bytes(plain)
+        watch.until_done(src / "sign")
+        (src / "late").write_bytes(plain)
+        watch.until_done(src / "late")
+    finally:
+        watch.close()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -58,6 +58,7 @@ def watch(
     src, dst = os.fsdecode(src), None if dst is None else os.fsdecode(dst)
     if not os.path.isdir(src):
         raise UsageError(f"{show(src)}: is no folder; --watch is for folders")
+    src = os.path.realpath(src)  # inotify would watch the link
     refuse_covered(src)
     rules = Selection(include, exclude, level, levels, dtypes, min_saving)
     importer = Importer(takes=lambda path: False)
