@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import test_format_copies
+from both import native_decode_fd
 from models import safetensors_bytes, weights
 
 import zipfs
@@ -417,6 +419,68 @@ def test_store_that_gives_too_little(fs, store, monkeypatch):
     monkeypatch.setattr(store, "cat_file", lambda path, start, end, **_: data[start : end - 1 if start > 300 else end])
     with pytest.raises(zipfs.FormatError):
         fs.cat_file("/m/model.safetensors", 0, info["size"])
+
+
+GOLDEN = Path(__file__).parent / "golden"
+BY_HAND = [make for make, _ in test_format_copies.REJECTED.values()] + list(test_format_copies.ACCEPTED.values())
+
+
+def verdict(container: bytes) -> str | bytes:
+    """What is read of it, whole, or the status of what is raised."""
+    MemoryFileSystem().pipe("/x.zipfs", container)
+    try:
+        return ZipfsFileSystem(fs=MemoryFileSystem()).cat_file("/x")
+    except zipfs.FormatError as error:
+        return error.status
+
+
+def expected_verdict(container: bytes) -> str | bytes:
+    fd = os.memfd_create("container")
+    try:
+        os.write(fd, container)
+        return native_decode_fd(fd, check_plain=False)
+    except _native.FormatError as error:
+        return error.status
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.zipfs")), ids=lambda path: path.stem)
+def test_golden_containers(path):
+    data = path.read_bytes()
+    assert verdict(data) == expected_verdict(data)
+
+
+@pytest.mark.parametrize("make", BY_HAND)
+def test_copies_made_by_hand(make):
+    """What the reader of files accepts or rejects, this one does, by the same name."""
+    data = make()
+    assert verdict(data) == expected_verdict(data)
+
+
+def test_flipped_bits(rng):
+    """One bit anywhere: the same bytes or the same error as from the reader of files."""
+    data = (GOLDEN / "written_copies.zipfs").read_bytes()
+    seen = set()
+    header = sections(data)
+    index = range(header["pages_offset"], header["root_offset"] + header["root_size"])
+    for at in [*rng.integers(8, len(data), 60), *rng.choice(index, 40), *rng.integers(8, names.HEADER_SIZE, 40)]:
+        broken = bytearray(data)
+        broken[at] ^= 1 << rng.integers(8)
+        found = verdict(bytes(broken))
+        assert found == expected_verdict(bytes(broken)), at
+        seen.add(found if isinstance(found, str) else "bytes")
+    assert seen >= {"HEADER_CHECKSUM", "PAGE_CHECKSUM", "CHUNK_CHECKSUM"}
+
+
+def test_damaged_target_is_told_of_the_chunk_that_copies(fs, store, model):
+    container = store.cat_file("/m/model.safetensors.zipfs")
+    with open_reader(container) as reader:
+        offset, _ = reader.entry(0)
+    damage(store, offset + 100)
+    with pytest.raises(zipfs.CorruptError, match="copies of damaged chunks in chunk .*BAD_TARGET"):
+        fs.cat_file("/m/model.safetensors", len(model) - 1_400_000 + 100, len(model) - 1_300_000)
+    assert fs.cat_file("/m/model.safetensors", CHUNK, 2 * CHUNK) == model[CHUNK : 2 * CHUNK]
 
 
 # ---- S3

@@ -88,11 +88,19 @@ class RemoteContainer:
         chunks = self._decoded(numbers)
         open_ends = {number: chunk for number, chunk in chunks.items() if chunk.copies and not chunk.filled}
         if open_ends:
-            targets = {n for number, chunk in open_ends.items() for n in self._targets(number, chunk)}
-            sources = self._decoded(sorted(targets - chunks.keys())) | chunks
+            sources = self._sources(open_ends) | chunks
             for number, chunk in open_ends.items():
                 self._fill(number, chunk, sources)
         return chunks
+
+    def _sources(self, copying: dict[int, Chunk]) -> dict[int, Chunk]:
+        """The chunks that these copy from, all fetched at once; CorruptError BAD_TARGET where one cannot be had."""
+        targets = {number: self._targets(number, chunk) for number, chunk in copying.items()}
+        try:
+            return self._decoded(sorted(set().union(*targets.values())))
+        except CorruptError as error:
+            number = next(number for number, wanted in targets.items() if error.chunk in wanted)
+            raise self._corrupt("BAD_TARGET", number) from None
 
     def _decoded(self, numbers: list[int]) -> dict[int, Chunk]:
         """The chunks, without their copies."""
