@@ -67,14 +67,11 @@ def test_the_command(read, capsys):
     assert [line.rsplit("/", 1)[-1].split()[-1] for line in lines[:2]] == ["weights.zipfs", "damaged.zipfs"]
     assert "2.0 MiB" in lines[0]
     assert lines[-1].endswith("total")
-    for wrong in ("0", "-1", "nan", "soon"):
-        with pytest.raises(SystemExit):
-            main(["stats", str(read.path), "--watch", wrong])
 
 
 def test_watching_ends_with_the_mount(driver, mounted, source):
     mount = mounted(source)
-    command = [sys.executable, "-m", "zipfs", "stats", mount.path, "--watch", "0.1", "--json"]
+    command = [sys.executable, "-m", "zipfs", "stats", "--watch", "--json", mount.path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         for _ in range(3):
             assert json.loads(process.stdout.readline())["total"]["reads"] == 0

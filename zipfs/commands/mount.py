@@ -43,7 +43,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     common.add_jobs(parser, "chunks decoded at one time")
     parser.add_argument(
-        "-o", dest="options", action="append", default=[], metavar="OPT,…", help="allow_other, noexec, readahead_kb=N"
+        "-o",
+        dest="options",
+        action="append",
+        default=[],
+        metavar="OPT,…",
+        help="allow_other, noexec, readahead_kb=N, idle_s=N",
     )
     parser.add_argument(
         "--driver", choices=["native", "mfusepy", "fusepy"], help="FUSE binding (default: the best there is)"

@@ -6,6 +6,7 @@ import time
 
 from zipfs.commands import common
 
+_INTERVAL_S = 1
 _CLEAR = "\x1b[H\x1b[J"
 _DESCRIPTION = """\
 Tells what the mount at MNT has counted since it began, for each file and in
@@ -20,25 +21,11 @@ Until somebody asks nothing is put together.
 def add(commands) -> None:
     parser = common.add_command(commands, "stats", _stats, "what a mount has read, decoded and kept", _DESCRIPTION)
     parser.add_argument("mnt", metavar="MNT")
-    parser.add_argument(
-        "--watch",
-        type=_seconds,
-        nargs="?",
-        const=1.0,
-        metavar="SECONDS",
-        help="again and again, until it is interrupted or the mount ends (default: every second)",
-    )
+    parser.add_argument("--watch", action="store_true", help="every second, until it is interrupted or the mount ends")
     common.add_json(parser)
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 1 << 20:
-        raise ValueError(text)
-    return seconds
-
-
-def _stats(mnt: str, watch: float | None, as_json: bool) -> int:
+def _stats(mnt: str, watch: bool, as_json: bool) -> int:
     from zipfs.stats import describe_stats, read_stats
 
     while True:
@@ -50,4 +37,4 @@ def _stats(mnt: str, watch: float | None, as_json: bool) -> int:
             print(clear + describe_stats(facts), flush=True)
         if not watch:
             return 0
-        time.sleep(watch)
+        time.sleep(_INTERVAL_S)
