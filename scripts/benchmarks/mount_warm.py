@@ -11,7 +11,7 @@ from .mount_work import Part, Work, say
 BAR, NARROW_BAR, DECODED_BAR = 0.85, 0.8, 0.98
 NARROW_KB = 128
 """The window that the kernel gives a mount when nobody raises it."""
-PLAIN_COLD, PLAIN_WARM = "plain file, cold", "plain file, in the page cache"
+PLAIN_WARM = "plain file, in the page cache"
 
 
 def start_servers(stack: contextlib.ExitStack, work: Work) -> tuple[list[servers.Served], dict[str, str]]:
@@ -33,8 +33,7 @@ def start_servers(stack: contextlib.ExitStack, work: Work) -> tuple[list[servers
             running.append(stack.enter_context(server))
         except servers.Missing as reason:
             left_out[name] = str(reason)
-    plain = str(model.plain)
-    return [*running, servers.Served(PLAIN_COLD, plain), servers.Served(PLAIN_WARM, plain)], left_out
+    return [*running, servers.Served(PLAIN_WARM, str(model.plain))], left_out
 
 
 def read_once(served: servers.Served, way: str) -> tuple[float, float | None]:
