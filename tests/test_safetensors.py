@@ -1,4 +1,4 @@
-"""zipfs.safetensors against the package it is the twin of: every dtype, slices, errors; from containers and plain files."""
+"""zipfs.safetensors against the package it is the twin of, from containers and from plain files."""
 
 import itertools
 import json
@@ -135,7 +135,7 @@ INDEXES = [
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("name", ["BF16.9", "F32.1", "cube", "scalar", "empty", "F16"])
 def test_slices(usual, framework, name):
-    """Whatever the package gives for an index is what we give; where it fails, we fail or do what the framework does."""
+    """What the package gives for an index is what we give; where it fails, we fail or do as the framework does."""
     path, _ = usual
     compared = 0
     with ours.safe_open(path, framework) as mine, safetensors.safe_open(path.with_suffix(""), framework) as theirs:

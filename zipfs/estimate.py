@@ -53,8 +53,10 @@ def rehearse(
 
 
 class _Estimator:
-    """One run. root, rules and importer: as the Compressor (zipfs/compressor.py) has them; dst: None where nothing is to
-    be said about outputs.
+    """One run.
+
+    root, rules and importer: as the Compressor (zipfs/compressor.py) has them; dst: None where nothing is to be said
+    about outputs.
     """
 
     def __init__(

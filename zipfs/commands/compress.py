@@ -81,7 +81,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         type=_level,
         action="append",
         default=[],
-        help="fast, default or max: effort, for all or for these files; may be repeated",
+        help="effort: fast, default or max, for all or for these files (default: default); may be repeated",
     )
     parser.add_argument(
         "--dtype",

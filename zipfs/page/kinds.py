@@ -10,7 +10,8 @@ _PATTERNS = (
     ("embedding", r"embed|embd|(^|[._])(wte|wpe|lm_head|shared)([._]|$)|^output\.weight$|^head\.weight$"),
     (
         "attention",
-        r"attn|attention|(^|[._])(qkv|wqkv|[qkvo]|[qkvo]_proj|w[qkvo]|query|key|value|to_[qkv]|to_out|in_proj|[qkv]_[ab]_proj)"
+        r"attn|attention|(^|[._])(qkv|wqkv|[qkvo]|[qkvo]_proj|w[qkvo]|query|key|value|to_[qkv]|to_out|in_proj"
+        r"|[qkv]_[ab]_proj)"
         r"([._]|$)",
     ),
     (

@@ -44,7 +44,6 @@ class Sums:
                     tensors.append(Bar(name, plain, stored, ((dtype, stored),)))
         self.total = Bar("", sum(f["plain_size"] for f in files), sum(f["stored_size"] for f in files), ())
         self.num_files = len(files)
-        self.num_containers = sum(bool(file["chunk_size"]) or not file["plain_size"] for file in files)
         self.by_dtype, self.by_kind = _bars(by_dtype), _bars(by_kind)
         self.by_folder, self.by_file = _bars(by_folder), _bars(by_file)
         self.tensors = sorted(tensors, key=lambda bar: (-bar.saved, bar.name))
