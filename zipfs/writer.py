@@ -38,7 +38,7 @@ def write_container(
     level: int,
     *,
     max_size: int | None = None,
-    progress: Callable[[int], None] = lambda size: None,
+    progress: Callable[[int, int], None] = lambda size, stored_size: None,
 ) -> Sizes | None:
     """Fills `output` with the container of `source`, checked and with its mode and times, ready to publish.
 
@@ -70,7 +70,9 @@ class _TooLargeError(Exception):
 class _Job:
     """One file on its way: what is known so far of its container."""
 
-    def __init__(self, source: Source, output: Output, pipeline: Pipeline, level: int, progress: Callable[[int], None]):
+    def __init__(
+        self, source: Source, output: Output, pipeline: Pipeline, level: int, progress: Callable[[int, int], None]
+    ):
         self.source = source
         self.output = output
         self.pipeline = pipeline
@@ -111,8 +113,9 @@ class _Job:
             offset = self.index.end
             self._place(entries, shares)
             self.copying.update(offset >> self.pipeline.chunk_log2 for offset, _, _ in copies)
-            self.progress(len(plain))
-        self.output.write(block.stored[: sum(entry[0] for entry in entries)], offset)
+            stored_size = self.index.end - offset
+            self.progress(len(plain), stored_size)
+        self.output.write(block.stored[:stored_size], offset)
 
     def _place(self, entries: list, shares: list[tuple[int, int]]) -> None:
         for entry in entries:
