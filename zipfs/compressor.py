@@ -182,13 +182,12 @@ class Compressor:
     ) -> Sizes | None:
         plain_done = done = stored_done = 0
 
-        def progress(size: int) -> None:
+        def progress(size: int, stored_size: int) -> None:
             nonlocal plain_done, done, stored_done
             plain_done += size
             step = plain_done * source.stat.st_size // source.size - done
-            stored_step = os.fstat(output.fd).st_size - stored_done
-            done, stored_done = done + step, stored_done + stored_step
-            self._progress(step, stored_step)
+            done, stored_done = done + step, stored_done + stored_size
+            self._progress(step, stored_size)
 
         with discarding(output):
             sizes = write_container(source, output, self._pipeline, level, max_size=limit, progress=progress)
