@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "codec.h"
 #include "common.h"
 #include "cpu.h"
@@ -49,6 +50,7 @@ void zipfs_codec_free(struct zipfs_codec *codec) {
     free_encoder(codec->encoder);
     ZSTD_freeDCtx(codec->dctx);
     free(codec->contents);
+    free(codec->part);
     free(codec->room);
     free(codec);
 }
@@ -65,8 +67,9 @@ enum zipfs_status zipfs_codec_create(uint32_t chunk_log2, struct zipfs_codec **c
     codec->chunk_size = (size_t)1 << chunk_log2;
     codec->dctx = ZSTD_createDCtx();
     codec->contents = malloc(codec->chunk_size);
+    codec->part = malloc(codec->chunk_size);
     codec->room = malloc(ZIPFS_ROOM_PER_BYTE * codec->chunk_size + ZIPFS_ROOM_FIXED);
-    if (!codec->dctx || !codec->contents || !codec->room) {
+    if (!codec->dctx || !codec->contents || !codec->part || !codec->room) {
         zipfs_codec_free(codec);
         return ZIPFS_NO_MEMORY;
     }
@@ -120,7 +123,7 @@ enum zipfs_status zipfs_chunk_runs(const uint8_t *src, size_t src_size, size_t p
         if (record[0] == XOR)
             return ZIPFS_UNKNOWN_FEATURE;
         if (record[0] != ZIPFS_COPY && record[0] != ZIPFS_PALETTE && record[0] != ZIPFS_SPARSE &&
-            !zipfs_layout_info(record[0]))
+            record[0] != ZIPFS_BLOCKS && !zipfs_layout_info(record[0]))
             return ZIPFS_UNKNOWN_LAYOUT;
         if (record[2] || record[3])
             return ZIPFS_RESERVED_NOT_ZERO;
@@ -226,7 +229,8 @@ static struct zipfs_effort effort_of(enum zipfs_level level) {
 }
 
 static bool is_float(uint32_t layout) {
-    return zipfs_layout_info(layout)->exponent_bits > 0;
+    const struct zipfs_layout_info *info = zipfs_layout_info(layout);
+    return info && info->exponent_bits > 0;
 }
 
 /* Does zstd, on a sample taken as plain bytes, beat what its layout made of the whole run? */
@@ -345,6 +349,21 @@ static size_t encode_noise(struct zipfs_codec *codec, const struct zipfs_piece *
                                   : zipfs_run_encode(codec, &recipe, src, piece->size, dst, capacity, &is_noise);
 }
 
+static zipfs_encode_part encode_piece;
+
+/* Encodes a piece of blocks part by part, or as bytes where that is smaller or saves nothing. */
+static size_t encode_blocks(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst,
+                            size_t capacity) {
+    const struct zipfs_effort *effort = &codec->encoder->effort;
+    size_t worthwhile = zipfs_below(piece->size, effort->exhaustive);
+    size_t size = zipfs_blocks_encode(codec, piece, src, dst, zipfs_min(capacity, worthwhile), encode_piece);
+    if (size != SIZE_MAX)
+        piece->layout = ZIPFS_BLOCKS;
+    if (size == SIZE_MAX || effort->exhaustive || (effort->probes && bytes_promise(codec, src, piece->size, size)))
+        size = improve_by_bytes(codec, piece, src, true, dst, size, capacity);
+    return size;
+}
+
 /* Encodes one piece in the way that promises to be smallest, and sets its layout to the choice. */
 static size_t encode_piece(struct zipfs_codec *codec, struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst,
                            size_t capacity) {
@@ -355,6 +374,8 @@ static size_t encode_piece(struct zipfs_codec *codec, struct zipfs_piece *piece,
         return encode_noise(codec, piece, src, dst, capacity);
     if (layout == ZIPFS_BYTES)
         return improve_by_bytes(codec, piece, src, true, dst, SIZE_MAX, capacity);
+    if (zipfs_block_format(layout))
+        return encode_blocks(codec, piece, src, dst, capacity);
     size_t size = encode_wrapped(codec, piece, src, dst, capacity);
     if (size == SIZE_MAX)
         size = encode_elements(codec, piece, src, dst, capacity, &is_noise);
@@ -432,9 +453,10 @@ struct job {
     size_t num_segments;
 };
 
+/* Lets a piece be stored as it is when it is noise. Blocks are looked at part by part. */
 static void mark_noise(const struct zipfs_kernels *kernels, const uint8_t *src, struct zipfs_piece *piece) {
-    unsigned width = zipfs_layout_info(piece->layout)->width;
-    if (zipfs_is_noise(kernels, src + piece->offset + piece->phase, piece->size - piece->phase, width))
+    const struct zipfs_layout_info *info = zipfs_layout_info(piece->layout);
+    if (info && zipfs_is_noise(kernels, src + piece->offset + piece->phase, piece->size - piece->phase, info->width))
         *piece = (struct zipfs_piece){ZIPFS_BYTES, 0, piece->offset, piece->size, false, true};
 }
 

@@ -36,6 +36,7 @@ struct zipfs_codec {
     size_t chunk_size;
     ZSTD_DCtx *dctx;
     uint8_t *contents; /* of ZSTD planes: chunk_size bytes */
+    uint8_t *part;     /* of all blocks of a run: chunk_size bytes */
     uint8_t *room;     /* for the escapes of the planes of a run:
                         * ZIPFS_ROOM_PER_BYTE * chunk_size + ZIPFS_ROOM_FIXED bytes */
     size_t plain_size; /* of the chunk that is being decoded */

@@ -95,7 +95,8 @@ static void divide_piece(struct zipfs_codec *codec, const uint8_t *src, const st
     const struct zipfs_layout_info *info = zipfs_layout_info(piece->layout);
     size_t num_windows = piece->size / WINDOW, start = 0;
     bool cut[MAX_WINDOWS + 1] = {false};
-    if (num_windows >= 2 && !piece->is_noise && (info->exponent_bits || piece->layout == ZIPFS_BYTES)) {
+    bool is_known = info && (info->exponent_bits || piece->layout == ZIPFS_BYTES);
+    if (num_windows >= 2 && !piece->is_noise && is_known) {
         count_windows(codec, piece, src + piece->offset, num_windows);
         if (info->exponent_bits || are_few(codec->encoder->counts[num_windows]))
             find_cuts(codec->encoder->counts, info, 0, num_windows, cut);

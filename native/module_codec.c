@@ -348,6 +348,13 @@ static int add_layouts(PyObject *module) {
                                       "F16", ZIPFS_F16, "F32", ZIPFS_F32, "F64", ZIPFS_F64, "F8_E4M3", ZIPFS_F8_E4M3,
                                       "F8_E5M2", ZIPFS_F8_E5M2, "I16", ZIPFS_I16, "I32", ZIPFS_I32, "I64", ZIPFS_I64,
                                       "GUESS", ZIPFS_GUESS);
+    const char *name;
+    for (uint32_t i = ZIPFS_FIRST_BLOCK_FORMAT; layouts && (name = zipfs_block_format_name(i)); i++) {
+        PyObject *number = PyLong_FromUnsignedLong(i);
+        if (!number || PyDict_SetItemString(layouts, name, number) < 0)
+            Py_CLEAR(layouts);
+        Py_XDECREF(number);
+    }
     int result = layouts ? PyModule_AddObjectRef(module, "LAYOUTS", layouts) : -1;
     Py_XDECREF(layouts);
     return result;

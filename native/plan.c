@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "blocks.h"
 #include "common.h"
 #include "guess.h"
 
@@ -10,7 +11,8 @@
 enum { TINY = 64 };
 
 static uint32_t width_of(uint32_t layout) {
-    return zipfs_layout_info(layout)->width;
+    const struct zipfs_block_format *format = zipfs_block_format(layout);
+    return format ? format->width : zipfs_layout_info(layout)->width;
 }
 
 /* Do the elements of b continue the grid of those of a? */
@@ -109,7 +111,7 @@ static enum zipfs_status push_segment(struct zipfs_codec *codec, struct zipfs_pl
         return ZIPFS_OK;
     }
     const struct zipfs_layout_info *info = zipfs_layout_info(segment->layout);
-    if (!info || info->is_joint)
+    if (info ? info->is_joint : !zipfs_block_format(segment->layout))
         return ZIPFS_BAD_ARGUMENT;
     uint64_t width = width_of(segment->layout), done = base + start - segment->offset;
     zipfs_plan_push(plan, segment->layout, (uint32_t)((width - done % width) % width), start, end - start);

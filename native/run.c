@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "blocks.h"
 #include "common.h"
 #include "palette.h"
 #include "sparse.h"
@@ -148,6 +149,8 @@ enum zipfs_status zipfs_run_decode(struct zipfs_codec *codec, const struct zipfs
         return zipfs_palette_decode(codec, run, src, dst);
     if (run->layout == ZIPFS_SPARSE)
         return zipfs_sparse_decode(codec, run, src, dst);
+    if (run->layout == ZIPFS_BLOCKS)
+        return zipfs_blocks_decode(codec, run, src, dst);
     return decode_fields(codec, run, src, dst, NULL);
 }
 

@@ -1,4 +1,4 @@
-/* Runs of which many elements are zero: a bitmap, and the other elements (docs/format.md section 4.4). */
+/* Runs of which many elements are zero: a bitmap, and the other elements (docs/format.md section 4.3). */
 #ifndef ZIPFS_SPARSE_H
 #define ZIPFS_SPARSE_H
 

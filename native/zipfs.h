@@ -106,9 +106,14 @@ enum zipfs_layout {
     ZIPFS_F8_E4M3_JOINT = 13, ZIPFS_F8_E5M2_JOINT = 14,
     ZIPFS_NUM_LAYOUTS,
     /* Runs that wrap others. */
-    ZIPFS_PALETTE = 242, ZIPFS_SPARSE = 243,
-    ZIPFS_GUESS = 255
+    ZIPFS_PALETTE = 242, ZIPFS_SPARSE = 243, ZIPFS_BLOCKS = 244,
+    ZIPFS_GUESS = 255,
+    /* From here on, no layouts of the format either: segments of blocks, which become BLOCKS runs where that pays. */
+    ZIPFS_FIRST_BLOCK_FORMAT = 256
 };
+
+/* The dtype that the layout stands for, such as Q4_K; NULL when it is no block format. They are numbered without gaps. */
+ZIPFS_API const char *zipfs_block_format_name(uint32_t layout);
 
 /* A range of the plain file whose elements start at `offset` and have one layout. Ranges outside all are GUESSed. */
 struct zipfs_segment {
@@ -268,9 +273,9 @@ struct zipfs_stats {
 
 /*
  * Decoded chunks, least recently used first out, and the limit on concurrent decodes. `budget` counts what is held for
- * hits (chunk buffers plus a fixed overhead each), what is decoded ahead, and the buffers for stored bytes; a chunk that
- * has no room in it is served and not kept. `jobs` (at most 1024) is the most chunks that are decoded at one time, 0:
- * one per CPU. One cache serves all files of a mount.
+ * hits (chunk buffers plus a fixed overhead each), what is decoded ahead, and the buffers for stored bytes; a chunk
+ * that has no room in it is served and not kept. `jobs` (at most 1024) is the most chunks that are decoded at one time,
+ * 0: one per CPU. One cache serves all files of a mount.
  */
 struct zipfs_cache_options {
     size_t budget;

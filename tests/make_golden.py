@@ -17,7 +17,7 @@ from forge import Forged, SegmentRecord, coded, copy_run, run, segment_section, 
 from forge_plane import rans, rans_model, split_fields
 from models import safetensors_bytes
 from reference import Container, decode
-from reference_chunk import CONST, CONSTANT, LAYOUTS, PALETTE, RANS, RAW, SPARSE, ZSTD, parse_runs
+from reference_chunk import BLOCKS, CONST, CONSTANT, LAYOUTS, PALETTE, RANS, RAW, SPARSE, ZSTD, parse_runs
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 MAX_SIZE = 20 << 10
@@ -197,6 +197,30 @@ def written_few() -> bytes:
     return container.data
 
 
+def written_blocks() -> bytes:
+    """Quantised weights in blocks of GGUF: scales, codes as a palette, bits that are noise."""
+    rng = np.random.default_rng(10)
+    formats = [("Q8_0", 8, 34, 300), ("Q4_K", 12, 144, 60), ("Q6_K", 14, 210, 30)]
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(formats), 0)
+    data = b""
+    for dtype, kind, width, num in formats:
+        blocks = rng.integers(0, 256, (num, width)).astype(np.uint8)
+        scales = slice(width - 2, width) if dtype == "Q6_K" else slice(0, 2)
+        blocks[:, scales] = rng.normal(0.01, 0.001, (num, 1)).astype("<f2").view(np.uint8)
+        codes = {"Q8_0": blocks[:, 2:], "Q4_K": blocks[:, 16:], "Q6_K": blocks[:, 128:192]}[dtype]
+        codes[:] = np.round(rng.normal(0, 12, codes.shape)).astype(np.int8).view(np.uint8)
+        if dtype == "Q4_K":
+            codes[:] = codes % 4 * 0x55
+        head += struct.pack("<Q", len(dtype)) + dtype.encode()
+        head += struct.pack("<IQIQ", 1, num * (32 if kind == 8 else 256), kind, len(data))
+        data += blocks.tobytes() + bytes(-blocks.size % 32)
+    plain = head + bytes(-len(head) % 32) + data
+    container = Container(written(plain, "model.gguf", "default"))
+    payload, _, plain_size = container.payload(0)
+    assert [r.layout for r in parse_runs(payload, plain_size)].count(BLOCKS) == 3
+    return container.data
+
+
 CONTAINERS: dict[str, Callable[[], bytes]] = {
     make.__name__: make
     for make in (
@@ -212,6 +236,7 @@ CONTAINERS: dict[str, Callable[[], bytes]] = {
         written_joint,
         written_copies,
         written_few,
+        written_blocks,
     )
 }
 

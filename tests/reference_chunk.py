@@ -47,7 +47,7 @@ LAYOUTS = {
     13: Layout("F8_E4M3_JOINT", 1, (4, 3, 2), (6, 2)),
     14: Layout("F8_E5M2_JOINT", 1, (5, 2, 2), (7, 1)),
 }
-COPY, XOR, PALETTE, SPARSE = 240, 241, 242, 243
+COPY, XOR, PALETTE, SPARSE, BLOCKS = 240, 241, 242, 243, 244
 
 
 class Run(NamedTuple):
@@ -66,7 +66,7 @@ def parse_runs(payload: bytes, plain_size: int) -> list[Run]:
     runs = []
     for layout, phase, zero, run_plain, run_stored in struct.iter_unpack("<BB2sII", payload[4 : 4 + 12 * num_runs]):
         require(layout != XOR, "UNKNOWN_FEATURE", "a run that refers to another file")
-        require(layout in (COPY, PALETTE, SPARSE) or layout in LAYOUTS, "UNKNOWN_LAYOUT", f"layout {layout}")
+        require(layout in (COPY, PALETTE, SPARSE, BLOCKS) or layout in LAYOUTS, "UNKNOWN_LAYOUT", f"layout {layout}")
         require_zero(zero, "run record")
         runs.append(Run(layout, phase, run_plain, run_stored))
         if layout not in LAYOUTS:
@@ -130,6 +130,8 @@ def copied_ranges(payload: bytes, kind: int, plain_size: int) -> list[tuple[int,
 def decode_run(run: Run, data: bytes) -> bytes:
     if run.layout in (PALETTE, SPARSE):
         return decode_wrapping(run, data)
+    if run.layout == BLOCKS:
+        return decode_blocks(run, data)
     layout = LAYOUTS[run.layout]
     n = (run.plain_size - run.phase) // layout.width
     tail_size = run.plain_size - run.phase - n * layout.width
@@ -260,3 +262,40 @@ def decode_sparse(data: bytes, width: int, n: int) -> bytes:
     elements = np.zeros((n, width), np.uint8)
     elements[bits[:n]] = np.frombuffer(others, np.uint8).reshape(-1, width)
     return elements.tobytes()
+
+
+# ---- 4.4 blocks --------------------------------------------------------------------------------------------------
+
+MAX_PARTS = 8
+
+
+def decode_blocks(run: Run, data: bytes) -> bytes:
+    require(len(data) >= 4, "BAD_RUNS", "a run of blocks without its fixed part")
+    width, num_parts = data[0] + 1, data[1]
+    require(1 <= num_parts <= MAX_PARTS, "BAD_RUNS", f"{num_parts} parts")
+    require(run.phase < width, "BAD_RUNS", f"phase {run.phase} of blocks of {width} bytes")
+    require(run.plain_size >= run.phase + width, "BAD_RUNS", "a run without a block")
+    require_zero(data[2:4], "run of blocks")
+    n, tail_size = divmod(run.plain_size - run.phase, width)
+    sizes = [size + 1 for size in data[4 : 4 + num_parts]]
+    start = 4 + num_parts + run.phase
+    rest = data[start + tail_size :]
+    require(len(data) >= start + tail_size, "BAD_RUNS", "a run of blocks shorter than its head and tail")
+    require(sum(sizes) == width, "BAD_RUNS", f"parts of {sizes} bytes in blocks of {width}")
+    parts = []
+    for size in sizes:
+        require(len(rest) >= 12, "BAD_RUNS", "no room for an inner run's record")
+        layout, phase, zero, plain_size, stored_size = struct.unpack("<BB2sII", rest[:12])
+        is_known = layout in LAYOUTS or layout in (PALETTE, SPARSE)
+        require(is_known, "UNKNOWN_LAYOUT", f"layout {layout} of an inner run")
+        require_zero(zero, "inner run record")
+        require(phase == 0 and plain_size == n * size, "BAD_RUNS", f"phase {phase}, {plain_size} bytes of inner run")
+        require(12 + stored_size <= len(rest), "BAD_RUNS", "an inner run longer than the outer one")
+        if layout in LAYOUTS:
+            require(plain_size >= LAYOUTS[layout].width, "BAD_RUNS", "an inner run without an element")
+        plain = decode_run(Run(layout, 0, plain_size, stored_size), rest[12 : 12 + stored_size])
+        parts.append(np.frombuffer(plain, np.uint8).reshape(n, size))
+        rest = rest[12 + stored_size :]
+    require(not rest, "BAD_RUNS", "bytes after the inner runs")
+    head, tail = data[start - run.phase : start], data[start : start + tail_size]
+    return head + np.concatenate(parts, axis=1).tobytes() + tail

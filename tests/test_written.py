@@ -102,7 +102,8 @@ def layout_ids(name: str) -> list[int]:
 
 
 def test_layout_ids():
-    assert {name: id for name, id in _native.LAYOUTS.items() if name != "GUESS"} == {
+    """Those of the format; numbers of 255 and more mean something to the encoder alone."""
+    assert {name: id for name, id in _native.LAYOUTS.items() if id < 255} == {
         layout.name: id for id, layout in PLAIN_LAYOUTS.items()
     }
 

@@ -25,7 +25,7 @@ def hash(data: Buffer, seed: int = 0) -> int:
     """XXH3-64."""
 
 LAYOUTS: dict[str, int]
-"""Layout ids by name, docs/format.md section 4.1, and GUESS."""
+"""Layout ids by name, docs/format.md section 4.1, GUESS, and the formats of blocks (Q4_K)."""
 
 class Codec:
     """Scratch memory for one thread at a time (RuntimeError when used by two at once)."""

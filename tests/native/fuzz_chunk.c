@@ -14,7 +14,8 @@ enum {
     PLAIN = 20000,
     NUMBER = 5, /* of the chunk */
     NUM_PLAIN_LAYOUTS = ZIPFS_BF16_JOINT,
-    NUM_PAYLOADS = ZIPFS_NUM_LAYOUTS + 2, /* one of each layout, and text */
+    NUM_PAYLOADS = ZIPFS_NUM_LAYOUTS + 3, /* one of each layout, text, and blocks */
+    BLOCKS_PAYLOAD = NUM_PAYLOADS - 1,
 };
 
 struct payload {
@@ -52,6 +53,20 @@ static void fill_text(uint8_t *plain) {
         plain[i] = (uint8_t) "\"model.layers.7.mlp.down_proj.weight\": {} "[(i * i >> 9) % 42];
 }
 
+static uint32_t block_format(const char *name) {
+    uint32_t layout = ZIPFS_FIRST_BLOCK_FORMAT;
+    while (strcmp(zipfs_block_format_name(layout), name))
+        layout++;
+    return layout;
+}
+
+/* Blocks of Q4_K from byte 3 on: scales of few values, others that are skewed and do not repeat. */
+static void fill_blocks(uint8_t *plain, uint64_t *state) {
+    for (size_t i = 0; i < PLAIN; i++)
+        plain[i] = (uint8_t)((i + 144 - 3) % 144 < 4 ? i % 144 + random_below(state, 3)
+                                                     : random_u64(state) & random_u64(state));
+}
+
 static bool has_run_of(const struct payload *payload, uint32_t layout) {
     struct zipfs_run runs[ZIPFS_MAX_RUNS];
     size_t num_runs;
@@ -80,9 +95,13 @@ static void make_payload(struct payload *payload, uint32_t layout, uint64_t *sta
         fill_weights(plain, zipfs_layout_info(dtype_of(layout)), state);
     if (layout >= ZIPFS_NUM_LAYOUTS)
         fill_text(plain);
+    if (layout == BLOCKS_PAYLOAD)
+        fill_blocks(plain, state);
     uint64_t start = ((uint64_t)NUMBER << CHUNK_LOG2) + 3;
     struct zipfs_segment segments[] = {{start, PLAIN / 2, dtype_of(layout)},
                                        {start + PLAIN / 2, PLAIN, dtype_of(is_joint ? layout : layout + 1)}};
+    if (layout == BLOCKS_PAYLOAD)
+        segments[0].layout = segments[1].layout = block_format("Q4_K");
     struct zipfs_copies copies = {layout % 4 == 3 ? 2 : 0, {{100, 999, 1}, {1099, 1, 70000}}};
     struct zipfs_entry entry;
     /* The fast level does not think of zstd for floats. */
@@ -93,6 +112,7 @@ static void make_payload(struct payload *payload, uint32_t layout, uint64_t *sta
     CHECK_EQUAL(entry.kind, ZIPFS_KIND_RUNS);
     payload->size = entry.stored_size;
     CHECK(!is_joint || has_run_of(payload, layout));
+    CHECK(layout != BLOCKS_PAYLOAD || has_run_of(payload, ZIPFS_BLOCKS));
 }
 
 static void start(void) {

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "blocks.h"
 #include "check.h"
 #include "codec.h"
 #include "common.h"
@@ -144,6 +145,27 @@ static void test_layouts_phases_lengths(void) {
                 struct zipfs_segment segment = {CHUNK + phase - zipfs_layout_info(layout)->width, CHUNK, layout};
                 round_trip(plain, size, 1, ZIPFS_LEVEL_DEFAULT, &segment, 1);
             }
+}
+
+static void test_blocks(void) {
+    static const size_t lengths[] = {1, 255, 256, 1024, 4099, 20001, CHUNK};
+    static uint8_t plain[CHUNK];
+    uint64_t state = seed + 7;
+    for (uint32_t layout = ZIPFS_FIRST_BLOCK_FORMAT; zipfs_block_format_name(layout); layout++) {
+        size_t width = zipfs_block_format(layout)->width, phases[] = {0, 1, width / 2, width - 1};
+        for (size_t i = 0; i < 4 * sizeof lengths / sizeof lengths[0]; i++) {
+            size_t size = lengths[i / 4], phase = phases[i % 4];
+            fill(plain, size, (enum data)((i + layout) % NUM_DATA), ZIPFS_F16, &state);
+            for (size_t at = phase; at + 2 <= size; at += width)
+                plain[at + 1] = 0x2c; /* the exponent of a scale */
+            struct zipfs_segment segment = {CHUNK + phase - width, CHUNK + width, layout};
+            round_trip(plain, size, 1, (enum zipfs_level)(size < 5000 ? i % 3 : i % 2), &segment, 1);
+        }
+    }
+    struct zipfs_segment beyond = {0, CHUNK, ZIPFS_FIRST_BLOCK_FORMAT + 1000};
+    struct zipfs_entry entry;
+    CHECK_EQUAL(zipfs_encode_chunk(codec, ZIPFS_LEVEL_DEFAULT, 0, plain, CHUNK, &beyond, 1, plain, CHUNK, &entry),
+                ZIPFS_BAD_ARGUMENT);
 }
 
 static void test_all_data_and_levels(void) {
@@ -504,6 +526,7 @@ int main(void) {
     test_noise();
     test_layouts_phases_lengths();
     test_all_data_and_levels();
+    test_blocks();
     test_many_segments();
     guarded_free(&src_memory);
     guarded_free(&dst_memory);

@@ -64,7 +64,9 @@ class Segment(NamedTuple):
     @property
     def layout(self) -> int:
         known = DTYPES.get(self.dtype) or MORE_DTYPES.get(self.dtype)
-        return _native.LAYOUTS[known[1] if known else "GUESS"]
+        if known is not None:
+            return _native.LAYOUTS[known[1]]
+        return _native.LAYOUTS[self.dtype if self.dtype in _native.LAYOUTS else "GUESS"]
 
 
 class Broken(ValueError):

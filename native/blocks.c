@@ -1,0 +1,163 @@
+/*
+ * Quantised weights come in blocks: a scale or two, and the codes of some dozen weights. Each part of all blocks is a
+ * run of its own: scales are floats whose exponents hardly vary, codes have another distribution than either.
+ */
+#include "blocks.h"
+
+#include <string.h>
+
+#include "common.h"
+#include "noise.h"
+#include "run.h"
+
+enum { FIXED = 4 };
+
+/* ---- formats ---- */
+
+/* Of GGUF (ggml-common.h), in the order of its numbers. Not all its types: blocks of more than 256 bytes, and those that
+ * no file holds, are left to the guess. */
+static const struct zipfs_block_format formats[] = {
+    {"Q4_0", 18, 2, {{2, ZIPFS_F16}, {16, ZIPFS_BYTES}}},
+    {"Q4_1", 20, 2, {{4, ZIPFS_F16}, {16, ZIPFS_BYTES}}},
+    {"Q5_0", 22, 3, {{2, ZIPFS_F16}, {4, ZIPFS_BYTES}, {16, ZIPFS_BYTES}}},
+    {"Q5_1", 24, 3, {{4, ZIPFS_F16}, {4, ZIPFS_BYTES}, {16, ZIPFS_BYTES}}},
+    {"Q8_0", 34, 2, {{2, ZIPFS_F16}, {32, ZIPFS_BYTES}}},
+    {"Q2_K", 84, 3, {{16, ZIPFS_BYTES}, {64, ZIPFS_BYTES}, {4, ZIPFS_F16}}},
+    {"Q3_K", 110, 4, {{32, ZIPFS_BYTES}, {64, ZIPFS_BYTES}, {12, ZIPFS_BYTES}, {2, ZIPFS_F16}}},
+    {"Q4_K", 144, 3, {{4, ZIPFS_F16}, {12, ZIPFS_BYTES}, {128, ZIPFS_BYTES}}},
+    {"Q5_K", 176, 4, {{4, ZIPFS_F16}, {12, ZIPFS_BYTES}, {32, ZIPFS_BYTES}, {128, ZIPFS_BYTES}}},
+    {"Q6_K", 210, 4, {{128, ZIPFS_BYTES}, {64, ZIPFS_BYTES}, {16, ZIPFS_BYTES}, {2, ZIPFS_F16}}},
+    {"IQ2_XXS", 66, 2, {{2, ZIPFS_F16}, {64, ZIPFS_BYTES}}},
+    {"IQ2_XS", 74, 3, {{2, ZIPFS_F16}, {64, ZIPFS_BYTES}, {8, ZIPFS_BYTES}}},
+    {"IQ3_XXS", 98, 3, {{2, ZIPFS_F16}, {64, ZIPFS_BYTES}, {32, ZIPFS_BYTES}}},
+    {"IQ1_S", 50, 3, {{2, ZIPFS_F16}, {32, ZIPFS_BYTES}, {16, ZIPFS_BYTES}}},
+    {"IQ4_NL", 18, 2, {{2, ZIPFS_F16}, {16, ZIPFS_BYTES}}},
+    {"IQ3_S", 110, 5, {{2, ZIPFS_F16}, {64, ZIPFS_BYTES}, {8, ZIPFS_BYTES}, {32, ZIPFS_BYTES}, {4, ZIPFS_BYTES}}},
+    {"IQ2_S", 82, 5, {{2, ZIPFS_F16}, {32, ZIPFS_BYTES}, {32, ZIPFS_BYTES}, {8, ZIPFS_BYTES}, {8, ZIPFS_BYTES}}},
+    {"IQ4_XS", 136, 3, {{2, ZIPFS_F16}, {6, ZIPFS_BYTES}, {128, ZIPFS_BYTES}}},
+    {"IQ1_M", 56, 3, {{32, ZIPFS_BYTES}, {16, ZIPFS_BYTES}, {8, ZIPFS_BYTES}}},
+    {"TQ1_0", 54, 3, {{48, ZIPFS_BYTES}, {4, ZIPFS_BYTES}, {2, ZIPFS_F16}}},
+    {"TQ2_0", 66, 2, {{64, ZIPFS_BYTES}, {2, ZIPFS_F16}}},
+    {"MXFP4", 17, 2, {{1, ZIPFS_BYTES}, {16, ZIPFS_BYTES}}},
+    {"NVFP4", 36, 2, {{4, ZIPFS_BYTES}, {32, ZIPFS_BYTES}}},
+};
+
+const struct zipfs_block_format *zipfs_block_format(uint32_t layout) {
+    uint32_t i = layout - ZIPFS_FIRST_BLOCK_FORMAT;
+    return layout >= ZIPFS_FIRST_BLOCK_FORMAT && i < sizeof formats / sizeof formats[0] ? &formats[i] : NULL;
+}
+
+const char *zipfs_block_format_name(uint32_t layout) {
+    const struct zipfs_block_format *format = zipfs_block_format(layout);
+    return format ? format->name : NULL;
+}
+
+/* ---- blocks and their parts ---- */
+
+/* n pieces of `size` bytes, src_step and dst_step apart. Inlined, so that a constant size is one. */
+static inline void copy_all(const uint8_t *src, size_t src_step, uint8_t *dst, size_t dst_step, size_t size, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        memcpy(dst + i * dst_step, src + i * src_step, size);
+}
+
+static void copy_parts(const uint8_t *src, size_t src_step, uint8_t *dst, size_t dst_step, size_t size, size_t n) {
+    switch (size) {
+    case 2: copy_all(src, src_step, dst, dst_step, 2, n); break;
+    case 4: copy_all(src, src_step, dst, dst_step, 4, n); break;
+    case 12: copy_all(src, src_step, dst, dst_step, 12, n); break;
+    case 16: copy_all(src, src_step, dst, dst_step, 16, n); break;
+    case 32: copy_all(src, src_step, dst, dst_step, 32, n); break;
+    case 64: copy_all(src, src_step, dst, dst_step, 64, n); break;
+    case 128: copy_all(src, src_step, dst, dst_step, 128, n); break;
+    default: copy_all(src, src_step, dst, dst_step, size, n); break;
+    }
+}
+
+/* ---- decoding ---- */
+
+/* Decodes the inner run of `size` plain bytes that begins at src. used_ret: the size of its record and payload. */
+static enum zipfs_status decode_part(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, size_t size,
+                                     uint8_t *dst, size_t *used_ret) {
+    if (src_size < ZIPFS_RUN_RECORD)
+        return ZIPFS_BAD_RUNS;
+    struct zipfs_run run = {src[0], src[1], zipfs_load32(src + 4), zipfs_load32(src + 8)};
+    if (!zipfs_layout_info(run.layout) && run.layout != ZIPFS_PALETTE && run.layout != ZIPFS_SPARSE)
+        return ZIPFS_UNKNOWN_LAYOUT;
+    if (src[2] || src[3])
+        return ZIPFS_RESERVED_NOT_ZERO;
+    if (run.phase || run.plain_size != size || run.stored_size > src_size - ZIPFS_RUN_RECORD)
+        return ZIPFS_BAD_RUNS;
+    *used_ret = ZIPFS_RUN_RECORD + run.stored_size;
+    return zipfs_run_decode(codec, &run, src + ZIPFS_RUN_RECORD, dst);
+}
+
+enum zipfs_status zipfs_blocks_decode(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
+                                      uint8_t *dst) {
+    if (run->stored_size < FIXED)
+        return ZIPFS_BAD_RUNS;
+    size_t width = src[0] + 1u, num_parts = src[1], sum = 0;
+    if (num_parts < 1 || num_parts > ZIPFS_MAX_PARTS || run->phase >= width || run->plain_size < run->phase + width)
+        return ZIPFS_BAD_RUNS;
+    if (src[2] || src[3])
+        return ZIPFS_RESERVED_NOT_ZERO;
+    size_t n = (run->plain_size - run->phase) / width, tail = (run->plain_size - run->phase) % width;
+    if (run->stored_size < FIXED + num_parts + run->phase + tail)
+        return ZIPFS_BAD_RUNS;
+    const uint8_t *end = src + run->stored_size, *sizes = src + FIXED;
+    for (size_t p = 0; p < num_parts; p++)
+        sum += sizes[p] + 1u;
+    if (sum != width)
+        return ZIPFS_BAD_RUNS;
+    src = sizes + num_parts;
+    memcpy(dst, src, run->phase);
+    memcpy(dst + run->plain_size - tail, src + run->phase, tail);
+    src += run->phase + tail;
+    dst += run->phase;
+    for (size_t p = 0; p < num_parts; p++) {
+        size_t size = sizes[p] + 1u, used;
+        enum zipfs_status status = decode_part(codec, src, (size_t)(end - src), n * size, codec->part, &used);
+        if (status)
+            return status;
+        copy_parts(codec->part, size, dst, width, size, n);
+        dst += size;
+        src += used;
+    }
+    return src == end ? ZIPFS_OK : ZIPFS_BAD_RUNS;
+}
+
+/* ---- encoding ---- */
+
+size_t zipfs_blocks_encode(struct zipfs_codec *codec, const struct zipfs_piece *piece, const uint8_t *src, uint8_t *dst,
+                           size_t capacity, zipfs_encode_part *encode_part) {
+    const struct zipfs_block_format *format = zipfs_block_format(piece->layout);
+    size_t n = (piece->size - piece->phase) / format->width, tail = (piece->size - piece->phase) % format->width,
+           size = FIXED + format->num_parts;
+    if (capacity < size + piece->phase + tail)
+        return SIZE_MAX;
+    dst[0] = (uint8_t)(format->width - 1);
+    dst[1] = format->num_parts;
+    dst[2] = dst[3] = 0;
+    for (size_t p = 0; p < format->num_parts; p++)
+        dst[FIXED + p] = (uint8_t)(format->parts[p].size - 1);
+    memcpy(dst + size, src, piece->phase);
+    memcpy(dst + size + piece->phase, src + piece->size - tail, tail);
+    size += piece->phase + tail;
+    src += piece->phase;
+    for (size_t p = 0; p < format->num_parts; p++) {
+        size_t part_size = format->parts[p].size;
+        struct zipfs_piece part = {format->parts[p].layout, 0, 0, n * part_size, false, false};
+        if (capacity - size < ZIPFS_RUN_RECORD)
+            return SIZE_MAX;
+        copy_parts(src, format->width, codec->part, part_size, part_size, n);
+        part.is_noise = part.layout == ZIPFS_BYTES && !codec->encoder->effort.exhaustive &&
+                        zipfs_is_noise(codec->kernels, codec->part, part.size, 1);
+        size_t stored =
+            encode_part(codec, &part, codec->part, dst + size + ZIPFS_RUN_RECORD, capacity - size - ZIPFS_RUN_RECORD);
+        if (stored == SIZE_MAX)
+            return SIZE_MAX;
+        zipfs_run_record(part.layout, part.phase, part.size, stored, dst + size);
+        size += ZIPFS_RUN_RECORD + stored;
+        src += part_size;
+    }
+    return size;
+}
