@@ -27,9 +27,9 @@ struct zipfs_record *zipfs_cache_open_record(struct zipfs_cache *cache, const ch
 void zipfs_cache_close_record(struct zipfs_cache *cache, struct zipfs_record *record);
 
 /*
- * Pins chunk `number` of the file of `record`, which has `size` plain bytes. If it is not held, one caller loads it and all others
- * who ask meanwhile wait for that. A failure goes to all of them and is forgotten. capacity is the buffer to allocate
- * (size or more): equal capacities let evicted buffers be used again. Returns 0 or -errno.
+ * Pins chunk `number` of the file of `record`, which has `size` plain bytes. If it is not held, one caller loads it and
+ * all others who ask meanwhile wait for that. A failure goes to all of them and is forgotten. capacity is the buffer to
+ * allocate (size or more): equal capacities let evicted buffers be used again. Returns 0 or -errno.
  */
 int zipfs_cache_get(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
                     size_t capacity, zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret);

@@ -1,8 +1,11 @@
 #include "cursors.h"
 
-/* How far from a stream's end a read may be to belong to it, in reads of its size: as many as threads may have overtaken
- * one another, within bounds. */
+/* How far from a stream's end a read may be to belong to it, in reads of its size: as many as threads may have
+ * overtaken one another, within bounds. */
 enum { REACH_READS = 8, REACH_MIN = 64 << 10, REACH_MAX = 8 << 20 };
+
+/* How much of a stream shows that it is one, and may follow another. */
+enum { SHARED_MIN = 1 << 20 };
 
 /* A stream that was not read for so many reads of its file has ended. */
 enum { ENDED_READS = 256 };
@@ -53,6 +56,9 @@ struct zipfs_cursor *zipfs_cursors_note(struct zipfs_cursors *cursors, uint64_t 
         *cursor = (struct zipfs_cursor){
             .start = offset, .next = offset, .source_next = offset, .decode_next = offset, .drop_next = offset};
     }
+    bool is_covered = cursor->covered > 0 && cursor->covered == cursor->next - cursor->start;
+    if (is_covered && offset >= cursor->start && end <= cursor->next) /* not what was overtaken: it was read before */
+        cursor->shared_next = cursor->next;
     cursor->start = offset < cursor->start ? offset : cursor->start;
     cursor->next = end > cursor->next ? end : cursor->next;
     uint64_t covered = cursor->covered + size, span = cursor->next - cursor->start;
@@ -67,6 +73,19 @@ uint64_t zipfs_cursor_window(const struct zipfs_cursor *cursor, uint64_t first, 
     if (!is_sequential || cursor->covered <= first)
         return 0;
     return cursor->covered < most ? cursor->covered : most;
+}
+
+bool zipfs_cursors_is_shared(const struct zipfs_cursors *cursors, const struct zipfs_cursor *cursor,
+                             uint64_t distance) {
+    if (cursor->shared_next > 0 && cursor->next - cursor->shared_next < distance)
+        return true;
+    for (int i = 0; i < ZIPFS_MAX_CURSORS; i++) {
+        const struct zipfs_cursor *other = &cursors->list[i];
+        if (other != cursor && value_of(cursors, other) >= SHARED_MIN && other->next < cursor->next
+            && cursor->next - other->next < distance)
+            return true;
+    }
+    return false;
 }
 
 struct zipfs_cursor *zipfs_cursors_find(struct zipfs_cursors *cursors, bool (*wants)(const struct zipfs_cursor *)) {

@@ -125,7 +125,8 @@ static enum zipfs_status fetch_batch(struct zipfs_file *file, struct zipfs_batch
     struct zipfs_buffer *buffer = NULL;
     enum zipfs_status status = stored ? ZIPFS_OK : zipfs_buffers_take(buffers, batch->stored_size, &buffer);
     if (status == ZIPFS_OK)
-        status = zipfs_source_read(&file->source, stored ? batch->dst : buffer->data, batch->stored_size, batch->offset);
+        status =
+            zipfs_source_read(&file->source, stored ? batch->dst : buffer->data, batch->stored_size, batch->offset);
     if (status == ZIPFS_OK && stored)
         check_stored(file, batch);
     else if (status == ZIPFS_OK)

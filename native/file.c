@@ -17,6 +17,7 @@
 
 enum {
     PART_SIZE = 1 << 20,  /* what one thread reads of a large request; a power of two */
+    SHARED_CHUNKS = 16,   /* a smaller cache cannot keep them for long enough */
     LARGE_SIZE = 2 << 20, /* larger than any request of FUSE, which has its own threads */
 };
 
@@ -59,8 +60,10 @@ enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, const char 
     file->pool = zipfs_cache_pool(cache);
     atomic_init(&file->refs, 1);
     zipfs_source_init(&file->source, file->fd);
-    file->drops_source = zipfs_cache_options(cache)->drop_source;
-    file->decodes_ahead = zipfs_cache_options(cache)->ahead_max > 0;
+    const struct zipfs_cache_options *options = zipfs_cache_options(cache);
+    file->drops_source = options->drop_source;
+    file->decodes_ahead = options->ahead_max > 0;
+    file->keeps_shared = file->header && options->budget >> file->header->chunk_log2 >= SHARED_CHUNKS;
     zipfs_stream_init(&file->stream);
     zipfs_damage_init(&file->damage);
     *file_ret = file;
@@ -137,7 +140,17 @@ void zipfs_file_put(struct zipfs_file *file, const struct zipfs_slices *slices) 
             zipfs_cache_put(file->cache, slices->slices[i].held);
 }
 
-/* ---- whole chunks ---- */
+/* ---- chunks ---- */
+
+static int read_part(struct zipfs_file *file, uint64_t number, size_t start, size_t size, uint8_t *dst,
+                     struct zipfs_slices *slices) {
+    const struct zipfs_chunk *chunk;
+    int error = zipfs_fetch_chunk(file, number, &chunk);
+    if (error)
+        return error;
+    deliver(file, slices, dst, chunk, start, size);
+    return 0;
+}
 
 /* Chunks [first, end), each wholly wanted. Those that the cache holds, or that another thread is decoding, are
  * delivered. */
@@ -164,22 +177,23 @@ static int read_whole(struct zipfs_file *file, uint64_t first, uint64_t end, uin
     return batch.error;
 }
 
-/* ---- parts of chunks ---- */
-
-static int read_part(struct zipfs_file *file, uint64_t number, size_t start, size_t size, uint8_t *dst,
-                     struct zipfs_slices *slices) {
-    const struct zipfs_chunk *chunk;
-    int error = zipfs_fetch_chunk(file, number, &chunk);
-    if (error)
-        return error;
-    deliver(file, slices, dst, chunk, start, size);
-    return 0;
+/* The same by way of the cache, which keeps them for other readers. */
+static int read_shared(struct zipfs_file *file, uint64_t first, uint64_t end, uint8_t *dst,
+                       struct zipfs_slices *slices) {
+    int error = 0;
+    for (uint64_t number = first; number < end && !error; number++) {
+        size_t size = zipfs_chunk_size(file->header, number);
+        error = read_part(file, number, 0, size, dst, slices);
+        dst += size;
+    }
+    return error;
 }
 
 /* ---- requests ---- */
 
-/* Plain bytes [offset, offset + size), which lie in the file, to dst, or to where the slices say. */
-static int read_range(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset,
+/* Plain bytes [offset, offset + size), which lie in the file, to dst, or to where the slices say. is_shared: chunks go
+ * through the cache. */
+static int read_range(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset, bool is_shared,
                       struct zipfs_slices *slices) {
     const struct zipfs_header *header = file->header;
     uint64_t end = offset + size;
@@ -192,7 +206,7 @@ static int read_range(struct zipfs_file *file, uint8_t *dst, size_t size, uint64
         int error;
         if (offset == start && number < last) {
             stop = last == header->num_chunks ? end : last << header->chunk_log2;
-            error = read_whole(file, number, last, dst, slices);
+            error = (is_shared ? read_shared : read_whole)(file, number, last, dst, slices);
         } else {
             stop = start + zipfs_chunk_size(header, number);
             stop = stop < end ? stop : end;
@@ -212,6 +226,7 @@ struct large_read {
     uint8_t *dst;
     uint64_t offset, end;
     uint64_t part_size;
+    bool is_shared;
     _Atomic int error;
 };
 
@@ -221,13 +236,14 @@ static void read_large_part(void *context, size_t index) {
     uint64_t end = start + large->part_size;
     start = start > large->offset ? start : large->offset;
     end = end < large->end ? end : large->end;
-    int error = read_range(large->file, large->dst + (start - large->offset), end - start, start, NULL);
+    int error =
+        read_range(large->file, large->dst + (start - large->offset), end - start, start, large->is_shared, NULL);
     if (error)
         atomic_store(&large->error, error);
 }
 
 /* The same as read_range, on all the threads that the pool gives. */
-static int read_large(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset) {
+static int read_large(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset, bool is_shared) {
     uint64_t chunk_size = (uint64_t)1 << file->header->chunk_log2;
     struct large_read large = {
         .file = file,
@@ -235,6 +251,7 @@ static int read_large(struct zipfs_file *file, uint8_t *dst, size_t size, uint64
         .offset = offset,
         .end = offset + size,
         .part_size = chunk_size > PART_SIZE ? chunk_size : PART_SIZE,
+        .is_shared = is_shared,
     };
     size_t num_parts = (large.end - 1) / large.part_size - offset / large.part_size + 1;
     zipfs_workers_run(zipfs_pool_workers(file->pool), num_parts, read_large_part, &large);
@@ -247,9 +264,9 @@ static ssize_t read_container(struct zipfs_file *file, uint8_t *dst, size_t size
         return 0;
     if (size > file->size - offset)
         size = file->size - offset;
-    zipfs_stream_begin(file, offset, size);
-    int error = size >= LARGE_SIZE ? read_large(file, dst, size, offset)
-                                   : read_range(file, dst, size, offset, slices);
+    bool is_shared = zipfs_stream_begin(file, offset, size);
+    int error = size >= LARGE_SIZE ? read_large(file, dst, size, offset, is_shared)
+                                   : read_range(file, dst, size, offset, is_shared, slices);
     zipfs_stream_finish(file);
     return error ? error : (ssize_t)size;
 }

@@ -18,7 +18,7 @@ struct zipfs_file {
     const struct zipfs_header *header; /* NULL: passed through */
     int fd;                            /* the reader's, or our own */
     struct zipfs_source source;        /* on fd */
-    bool drops_source, decodes_ahead;
+    bool drops_source, decodes_ahead, keeps_shared;
     struct zipfs_stream stream;
     struct zipfs_damage damage;
 };

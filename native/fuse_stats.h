@@ -1,5 +1,5 @@
-/* The file that tells what the mount has counted: in its root, found by name alone, of the daemon's owner, with contents
- * of the moment at which it is opened. */
+/* The file that tells what the mount has counted: in its root, found by name alone, of the daemon's owner, with
+ * contents of the moment at which it is opened. */
 #ifndef ZIPFS_FUSE_STATS_H
 #define ZIPFS_FUSE_STATS_H
 

@@ -143,7 +143,8 @@ static void print_text(const char *text, FILE *out) {
 static void print_record(const struct zipfs_record *record, FILE *out) {
     fputs("{\"name\": ", out);
     print_text(record->name, out);
-    fprintf(out, ", \"size\": %" PRIu64 ", \"is_open\": %s", ZIPFS_COUNTED(record->size), record->is_open ? "true" : "false");
+    fprintf(out, ", \"size\": %" PRIu64 ", \"is_open\": %s", ZIPFS_COUNTED(record->size),
+            record->is_open ? "true" : "false");
 #define PRINT(name) fprintf(out, ", \"" #name "\": %" PRIu64, ZIPFS_COUNTED(record->counters.name));
     ZIPFS_FILE_COUNTERS(PRINT)
 #undef PRINT

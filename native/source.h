@@ -17,8 +17,8 @@ enum zipfs_status zipfs_source_read(struct zipfs_source *source, uint8_t *dst, s
 
 /* Whether it pays to read ahead. */
 bool zipfs_source_is_cold(const struct zipfs_source *source);
-/* Reads a range of 4 MiB at most so that the system has it in memory, in one request, and waits for that. When there was nothing to wait
- * for in the last 8 MiB, the source is not cold any more. */
+/* Reads a range of 4 MiB at most so that the system has it in memory, in one request, and waits for that. When there
+ * was nothing to wait for in the last 8 MiB, the source is not cold any more. */
 void zipfs_source_fetch(struct zipfs_source *source, uint64_t offset, uint64_t size);
 /* Lets the system forget a range, and what it kept of the range before, as it forgets its larger pages as a whole. */
 void zipfs_source_drop(struct zipfs_source *source, uint64_t offset, uint64_t size);

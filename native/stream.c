@@ -59,7 +59,8 @@ static struct range take_source(struct zipfs_file *file) {
     struct zipfs_cursor *cursor = zipfs_cursors_find(&file->stream.cursors, wants_source);
     if (!cursor)
         return (struct range){0, 0};
-    uint64_t start = cursor->source_next > cursor->next ? cursor->source_next : cursor->next; /* readers may be faster */
+    /* Readers may be faster. */
+    uint64_t start = cursor->source_next > cursor->next ? cursor->source_next : cursor->next;
     start = (start + chunk_size - 1) & ~(chunk_size - 1); /* they are at the chunk before */
     cursor->source_next = start + (chunk_size > SOURCE_STEP ? chunk_size : SOURCE_STEP);
     return (struct range){start, cursor->source_next < file->size ? cursor->source_next : file->size};
@@ -192,12 +193,13 @@ void zipfs_stream_end(struct zipfs_file *file) {
 
 /* ---- the source, behind readers ---- */
 
-/* What can be dropped: the chunks that lie well behind the reader and in front of no other, in large steps. Lock held. */
+/* What can be dropped: chunks that lie well behind the reader and in front of no other, in large steps. Lock held. */
 static struct range plan_drop(struct zipfs_file *file, struct zipfs_cursor *cursor) {
     struct range none = {0, 0};
     bool at_end = cursor->next == file->size;
     uint64_t distance = cursor->next < DROP_DISTANCE ? cursor->next : DROP_DISTANCE;
-    uint64_t end = at_end ? file->size : (cursor->next - distance) >> file->header->chunk_log2 << file->header->chunk_log2;
+    uint64_t chunk_size = (uint64_t)1 << file->header->chunk_log2;
+    uint64_t end = at_end ? file->size : (cursor->next - distance) & ~(chunk_size - 1);
     uint64_t start = cursor->drop_next;
     if (zipfs_cursor_window(cursor, DROP_STEP, 1) == 0 || end <= start || (end - start < DROP_STEP && !at_end))
         return none;
@@ -209,12 +211,19 @@ static struct range plan_drop(struct zipfs_file *file, struct zipfs_cursor *curs
 
 /* ---- reads ---- */
 
-void zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size) {
+/* How far apart readers may be for the cache to have what the first of them got when the last one comes. */
+static uint64_t shared_distance(const struct zipfs_file *file) {
+    return zipfs_cache_options(file->cache)->budget / 2;
+}
+
+bool zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size) {
     struct range drop = {0, 0};
     pthread_mutex_lock(&file->stream.lock);
     file->stream.num_inside++;
     struct zipfs_cursor *cursor = zipfs_cursors_note(&file->stream.cursors, offset, size);
     bool reads_ahead = plan_source(file, cursor), decodes_ahead = plan_decoding(file, cursor, size);
+    bool is_shared =
+        file->keeps_shared && zipfs_cursors_is_shared(&file->stream.cursors, cursor, shared_distance(file));
     if (file->drops_source)
         drop = plan_drop(file, cursor);
     pthread_mutex_unlock(&file->stream.lock);
@@ -227,6 +236,7 @@ void zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size) {
         zipfs_source_drop(&file->source, drop.start, drop.end - drop.start);
         ZIPFS_COUNT(file->counters->source_dropped_bytes, drop.end - drop.start);
     }
+    return is_shared;
 }
 
 void zipfs_stream_finish(struct zipfs_file *file) {

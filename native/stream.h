@@ -1,6 +1,6 @@
-/* What an open file does ahead of its sequential readers, and behind them: it has stored bytes read before
- * they are needed, where the disk is slow, has chunks decoded for readers who wait for each answer before they ask again,
- * and lets the system drop what was used. */
+/* What an open file does ahead of its sequential readers, and behind them: it has stored bytes read before they are
+ * needed, where the disk is slow, has chunks decoded for readers who wait for each answer before they ask again, has
+ * chunks kept where several read the same, and lets the system drop what was used. */
 #ifndef ZIPFS_STREAM_H
 #define ZIPFS_STREAM_H
 
@@ -27,8 +27,8 @@ void zipfs_stream_init(struct zipfs_stream *stream); /* zero to start from */
 void zipfs_stream_end(struct zipfs_file *file);
 
 /* Called before a read of [offset, offset + size), which lies in the file, and after it; between zipfs_reading_begin()
- * and end. */
-void zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size);
+ * and end. Returns whether others are likely to read the same soon, so that it should be kept. */
+bool zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size);
 void zipfs_stream_finish(struct zipfs_file *file);
 
 #endif

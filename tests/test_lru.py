@@ -80,6 +80,28 @@ def test_a_stream_of_whole_chunks_pushes_nothing_out(container, rng):
         assert file.stats()["chunks_decoded"] == before
 
 
+@pytest.mark.parametrize("lag", [4, 24])
+def test_readers_behind_one_another_share_what_was_decoded(container, lag):
+    """Two readers of whole chunks, one behind: after the start, where nobody knew, each chunk is decoded once."""
+    with open_file(container, 96) as file:
+        for chunk in range(NUM_CHUNKS + lag):
+            if chunk < NUM_CHUNKS:
+                file.pread(CHUNK, chunk * CHUNK)
+            if chunk >= lag:
+                file.pread(CHUNK, (chunk - lag) * CHUNK)
+        decoded = file.stats()["chunks_decoded"]
+    assert decoded <= NUM_CHUNKS + lag + 4
+
+
+def test_a_second_reading_later_is_no_sharing(container):
+    with open_file(container, 32) as file:
+        for _ in range(2):
+            for chunk in range(NUM_CHUNKS):
+                file.pread(CHUNK, chunk * CHUNK)
+        stats = file.stats()
+    assert stats["chunks_direct"] == stats["chunks_decoded"] == 2 * NUM_CHUNKS
+
+
 def test_what_is_held_counts_in_the_budget(container, rng):
     cache = _native.Cache(8 * CHUNK, 2)
     with _native.File(cache, os.open(container, os.O_RDONLY), "x") as file:

@@ -127,7 +127,35 @@ static void test_finding(void) {
     CHECK(!zipfs_cursors_has_other(&cursors, third, 200 * MIB, 300 * MIB));
 }
 
+/* Two readers of the same: side by side they are one stream, far apart two. */
+static void test_sharing(void) {
+    memset(&cursors, 0, sizeof cursors);
+    for (uint64_t i = 0; i < 40; i++)
+        CHECK(!zipfs_cursors_is_shared(&cursors, note(i * MIB, MIB), 32 * MIB));
+    CHECK(zipfs_cursors_is_shared(&cursors, note(36 * MIB, MIB), 32 * MIB)); /* once more */
+    CHECK(zipfs_cursors_is_shared(&cursors, note(40 * MIB, MIB), 32 * MIB));
+    for (uint64_t i = 41; i < 100; i++)
+        CHECK_EQUAL(zipfs_cursors_is_shared(&cursors, note(i * MIB, MIB), 32 * MIB), i < 71);
+    note(80 * MIB, 4 * KIB); /* a single small read behind is no reader */
+    struct zipfs_cursor *front = note(100 * MIB, MIB);
+    CHECK(!zipfs_cursors_is_shared(&cursors, front, 32 * MIB));
+    note(75 * MIB, MIB);
+    CHECK(!zipfs_cursors_is_shared(&cursors, front, 20 * MIB));
+    CHECK(zipfs_cursors_is_shared(&cursors, front, 32 * MIB));
+}
+
+/* What comes late from a thread of the same reader is not read twice. */
+static void test_overtaking_is_no_sharing(void) {
+    memset(&cursors, 0, sizeof cursors);
+    for (uint64_t i = 0; i < 100; i += 2) {
+        CHECK(!zipfs_cursors_is_shared(&cursors, note((i + 1) * MIB, MIB), 32 * MIB));
+        CHECK(!zipfs_cursors_is_shared(&cursors, note(i * MIB, MIB), 32 * MIB));
+    }
+}
+
 int main(void) {
+    test_sharing();
+    test_overtaking_is_no_sharing();
     test_window_grows_with_success();
     for (uint64_t seed = 1; seed <= 20; seed++)
         test_order_does_not_matter(seed);
