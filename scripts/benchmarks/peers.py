@@ -12,6 +12,7 @@ import struct
 import numpy as np
 
 from zipfs import _native
+from zipfs.compressor import chunk_log2_of
 from zipfs.pipeline import CHUNK_LOG2
 
 CHUNK_SIZE = 1 << CHUNK_LOG2
@@ -95,12 +96,13 @@ class Zipfs(Peer):
     name = "zipfs"
     level = LEVEL_DEFAULT
 
-    def __init__(self, layout: str, plain: bytes) -> None:
+    def __init__(self, layout: str, plain: bytes, chunk_log2: int | None = None) -> None:
         super().__init__(layout, plain)
-        self.codec = _native.Codec(CHUNK_LOG2)
+        self.chunk_log2 = chunk_log2 or chunk_log2_of(self.level)
+        self.codec = _native.Codec(self.chunk_log2)
         self.segments = struct.pack("<QQII", 0, len(plain), _native.LAYOUTS[layout], 0)
         self.payloads = bytearray(len(plain))
-        self.chunk = memoryview(bytearray(CHUNK_SIZE))
+        self.chunk = memoryview(bytearray(1 << self.chunk_log2))
 
     def encode(self, source):
         return self.codec.encode(source, 0, self.segments, self.level, self.payloads)
@@ -116,12 +118,12 @@ class Zipfs(Peer):
         payloads, offset = memoryview(self.payloads), 0
         for number, entry in enumerate(stored):
             end = offset + entry[0]
-            plain_size = min(CHUNK_SIZE, len(self.plain) - (number << CHUNK_LOG2))
+            plain_size = min(1 << self.chunk_log2, len(self.plain) - (number << self.chunk_log2))
             self.codec.decode(payloads[offset:end], number, entry, self.target(number, plain_size))
             offset = end
 
     def restored(self, stored) -> bytes:
-        whole = ZipfsFresh(self.layout, self.plain)
+        whole = ZipfsFresh(self.layout, self.plain, self.chunk_log2)
         whole.payloads = self.payloads
         whole.decode(stored)
         return bytes(whole.memory)
@@ -135,7 +137,7 @@ class ZipfsFresh(Zipfs):
     huge = False
 
     def target(self, number: int, size: int) -> memoryview:
-        offset = number << CHUNK_LOG2
+        offset = number << self.chunk_log2
         return self.memory[offset : offset + size]
 
     def decode(self, stored) -> None:
