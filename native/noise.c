@@ -12,8 +12,10 @@ enum {
     REPEAT = 8,       /* bytes that count as a repetition: fewer come again by chance where values are few */
     STRETCH = SAMPLE,
     TABLE_LOG2 = 12,
-    GRID = 256,  /* bytes between the places that are remembered of all bytes */
-    WINDOWS = 8, /* of GRID places that are looked up each: what repeats for long is met on the grid */
+    GRID = 256,   /* bytes between the places that are remembered of all bytes */
+    WINDOWS = 32, /* from the first to the last byte, of WINDOW places that are looked up each: what repeats for long is
+                   * met on the grid in one of four, and bytes that are all equal in each */
+    WINDOW = 64,
 };
 
 static void take_sample(const uint8_t *src, size_t n, uint8_t sample_ret[SAMPLE]) {
@@ -59,8 +61,8 @@ static bool repeats_far(const uint8_t *src, size_t n) {
     for (size_t i = 0; i + REPEAT <= n; i += GRID)
         place[slot_of(zipfs_load64(src + i))] = (uint32_t)i;
     for (size_t w = 0; w < WINDOWS; w++) {
-        size_t first = (n - GRID - REPEAT) / WINDOWS * w;
-        for (size_t i = first; i < first + GRID; i++) {
+        size_t first = (n - WINDOW - REPEAT) / (WINDOWS - 1) * w;
+        for (size_t i = first; i < first + WINDOW; i++) {
             uint64_t bytes = zipfs_load64(src + i);
             uint32_t at = place[slot_of(bytes)];
             if (at != i && zipfs_load64(src + at) == bytes)
