@@ -17,7 +17,7 @@ from zipfs.in_place import Containers, Form, InPlace, Outcome, Plains
 from zipfs.leftovers import remove_leftovers
 from zipfs.names import show
 from zipfs.output import Batch
-from zipfs.pipeline import Pipeline, PipelinePool
+from zipfs.pipeline import PipelinePool
 from zipfs.selection import MIN_SAVING, Selection
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
@@ -46,8 +46,8 @@ def compress_in_place(
     path = os.fsdecode(path)
     rules = Selection(include, exclude, level, levels, dtypes, min_saving)
     root = path if os.path.isdir(path) else None
-    with Pipeline(jobs) as pipeline:
-        form = Containers(pipeline, Importer(), rules, root, False, progress)
+    with PipelinePool(jobs) as pipelines:
+        form = Containers(pipelines, Importer(), rules, root, False, progress)
         try:
             return form.complete(_run(path, form, jobs))
         except FailuresError as error:

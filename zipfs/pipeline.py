@@ -25,6 +25,11 @@ _MEMORY = 224 << 20
 _MAX_JOBS = 16  # SHA-256 of one stream takes less than 2 GB/s, which fewer threads than that keep up with
 
 
+def _check(jobs: int | None) -> None:
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs must be 1 or more, not {jobs}")
+
+
 def default_jobs() -> int:
     """The CPUs that this process may use."""
     return len(os.sched_getaffinity(0))
@@ -92,8 +97,7 @@ class Pipeline:
     """
 
     def __init__(self, jobs: int | None = None, chunk_log2: int = CHUNK_LOG2):
-        if jobs is not None and jobs < 1:
-            raise UsageError(f"jobs must be 1 or more, not {jobs}")
+        _check(jobs)
         self.chunk_log2 = chunk_log2
         self.block_size = max(_BLOCK_SIZE, 1 << chunk_log2)
         codec_size = (20 << chunk_log2) + (2 << 20)
@@ -198,6 +202,7 @@ class PipelinePool:
     """Makes the Pipeline for a chunk size when it is first wanted and keeps the latest. A context manager."""
 
     def __init__(self, jobs: int | None = None):
+        _check(jobs)
         self._jobs = jobs
         self._latest: Pipeline | None = None
 

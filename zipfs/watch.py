@@ -17,7 +17,7 @@ from zipfs.importers import Importer
 from zipfs.in_place import Containers
 from zipfs.keepers import InPlaceKeeper, MirrorKeeper, Note
 from zipfs.names import show
-from zipfs.pipeline import Pipeline
+from zipfs.pipeline import PipelinePool
 from zipfs.selection import MIN_SAVING, Selection
 from zipfs.settling import Settling
 
@@ -62,9 +62,9 @@ def watch(
     refuse_covered(src)
     rules = Selection(include, exclude, level, levels, dtypes, min_saving)
     importer = Importer(takes=lambda path: False)
-    with Pipeline(jobs) as pipeline:
+    with PipelinePool(jobs) as pipelines:
         kind = Containers if dst is None else Compressor
-        compressor = kind(pipeline, importer, rules, src, force, lambda size, stored_size: None)
+        compressor = kind(pipelines, importer, rules, src, force, lambda size, stored_size: None)
         keeper = InPlaceKeeper(compressor, note) if dst is None else MirrorKeeper(src, dst, compressor, note)
         settling = Settling(src, keeper, settle_s, lambda: refuse_covered(src))
         try:
