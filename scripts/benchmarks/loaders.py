@@ -8,6 +8,7 @@ loader to the last byte of the last tensor; importing is not in it. Plain file a
 import argparse
 import importlib.util
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -176,6 +177,7 @@ def measure(work: Path, name: str, runs: int) -> dict:
 
 
 def run(arguments: argparse.Namespace) -> dict:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("scripts/bench: stopped"))
     size = (arguments.mib or (32 if arguments.quick else 256)) << 20
     runs = arguments.runs or (3 if arguments.quick else 7)
     arguments.dir.mkdir(exist_ok=True)
