@@ -135,7 +135,7 @@ def test_who_opens_a_file_for_writing_meanwhile_gets_it(tmp_path, monkeypatch):
     assert (tmp_path / "a").read_bytes() == TEXT + b"more"
     assert sorted_names(tmp_path) == ["a", "b.zipfs"]
     assert [note.split(": ")[1] for note in summary.notes] == ["somebody began to write to it; left as it is"]
-    assert 0.1 < waited[0] < 5
+    assert 0.1 < waited[0] < 40  # less than /proc/sys/fs/lease-break-time
 
 
 def at_step(monkeypatch, function: str, number: int, action: Callable[[], None]) -> None:
@@ -336,16 +336,17 @@ def test_killed_at_random(rng, tmp_path, command):
     wanted = shown(tree)
     if command == "decompress":
         compress_in_place(tree)
-    start, took = time.monotonic(), 0.4
-    for _ in range(15):
+    ends, kills = time.monotonic() + 15, 0
+    while kills < 15 and time.monotonic() < ends:
         with subprocess.Popen([sys.executable, "-m", "zipfs", command, "--in-place", str(tree)]) as process:
             try:
-                process.wait(took * rng.uniform(0.4, 1.5))
+                process.wait(0.1 + 0.03 * kills * rng.uniform(0, 2))
                 break
             except subprocess.TimeoutExpired:
                 process.kill()
+                kills += 1
         assert shown(tree) == wanted
-        assert time.monotonic() - start < 60
+    assert kills
     assert main([command, "--in-place", str(tree)]) == 0
     assert shown(tree) == wanted
     suffixes = {name.endswith(b".zipfs") for name, what in listing(tree).items() if what[5]}
