@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import sys
 
 import ml_dtypes
@@ -229,3 +230,21 @@ def test_damage_is_named(usual):
     path.write_bytes(data)
     with pytest.raises(zipfs.CorruptError, match="damaged chunk 0"):
         ours.load_file(path)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_large_tensors_are_memory_of_this_process(rng, tmp_path, framework):
+    """They have pages of their own kind, which a forked child must not share."""
+    plain = weights(rng, "F32", 3 << 20)
+    (tmp_path / "w").write_bytes(safetensors_bytes({"w": ("F32", [3 << 20], plain), "x": ("U8", [1], b"x")}))
+    zipfs.compress(tmp_path / "w", tmp_path / "w.zipfs")
+    with ours.safe_open(tmp_path / "w.zipfs", framework) as file:
+        for found in (file.get_tensor("w"), file.get_tensors()["w"]):
+            assert raw(found) == plain
+            array = np.asarray(found)  # torch's threads are not in a child
+            child = os.fork()
+            if child == 0:
+                array[:] = 0
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            assert raw(found) == plain

@@ -6,9 +6,11 @@ Each tensor is decoded into memory of its own, chunks side by side. Plain .safet
 there is no file of the given name, the container with that name and our suffix.
 """
 
+import contextlib
 import functools
 import json
 import math
+import mmap
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ GROUP = 32 << 20
 """Bytes of tensors that are read at once, by as many threads as there are CPUs."""
 
 ALIGNMENT = 64
+HUGE_PAGE = 2 << 20
 
 _NUMPY = {
     "BOOL": "bool",
@@ -120,7 +123,7 @@ class safe_open:  # noqa: N801  the name of its twin
         """The tensor of `shape` whose elements begin at the element `first` of the segment."""
         width = _width(segment)
         size = segment.size if shape == segment.shape else math.prod(shape) * width
-        buffer = np.empty(size, np.uint8)
+        buffer = _memory(size)[:size]
         self._fill(buffer, segment.offset + first * width)
         return self._make(buffer, segment.dtype, shape)
 
@@ -129,7 +132,7 @@ class safe_open:  # noqa: N801  the name of its twin
         memory is had in large pages.
         """
         start, end = group[0].offset, group[-1].offset + group[-1].size
-        memory = np.empty(end - start + ALIGNMENT, np.uint8)
+        memory = _memory(end - start + ALIGNMENT)
         skip = (start - memory.ctypes.data) % ALIGNMENT  # so that offsets and addresses are aligned alike
         buffer = memory[skip : skip + end - start]
         self._fill(buffer, start)
@@ -180,6 +183,16 @@ class Slice:
             if isinstance(found, np.ndarray | np.generic)
             else found.contiguous()
         )
+
+
+def _memory(size: int) -> np.ndarray:
+    """At least so many new bytes: large ones in huge pages from end to end, which cost less to have than small ones."""
+    if size < 2 * HUGE_PAGE:
+        return np.empty(size, np.uint8)
+    memory = mmap.mmap(-1, -(-size // HUGE_PAGE) * HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
 
 
 def _groups(segments: Iterable[Segment]) -> list[list[Segment]]:
