@@ -4,8 +4,8 @@
  * overtaken one another, within bounds. */
 enum { REACH_READS = 8, REACH_MIN = 64 << 10, REACH_MAX = 8 << 20 };
 
-/* How much of a stream shows that it is one, and may follow another. */
-enum { SHARED_MIN = 1 << 20 };
+/* How much of a stream shows that it is one. */
+enum { STREAM_MIN = 1 << 20 };
 
 /* A stream that was not read for so many reads of its file has ended. */
 enum { ENDED_READS = 256 };
@@ -35,6 +35,11 @@ static struct zipfs_cursor *nearest(struct zipfs_cursors *cursors, uint64_t offs
 /* What would be lost with a stream; nothing if it seems to have ended. */
 static uint64_t value_of(const struct zipfs_cursors *cursors, const struct zipfs_cursor *cursor) {
     return cursors->num_reads - cursor->last_used < ENDED_READS ? cursor->covered : 0;
+}
+
+/* Whether it is one, and goes on, beyond a chance. */
+static bool is_stream(const struct zipfs_cursors *cursors, const struct zipfs_cursor *cursor) {
+    return value_of(cursors, cursor) >= STREAM_MIN;
 }
 
 static struct zipfs_cursor *least_valuable(struct zipfs_cursors *cursors) {
@@ -81,7 +86,7 @@ bool zipfs_cursors_is_shared(const struct zipfs_cursors *cursors, const struct z
         return true;
     for (int i = 0; i < ZIPFS_MAX_CURSORS; i++) {
         const struct zipfs_cursor *other = &cursors->list[i];
-        if (other != cursor && value_of(cursors, other) >= SHARED_MIN && other->next < cursor->next
+        if (other != cursor && is_stream(cursors, other) && other->next < cursor->next
             && cursor->next - other->next < distance)
             return true;
     }
@@ -102,7 +107,7 @@ bool zipfs_cursors_has_other(const struct zipfs_cursors *cursors, const struct z
                              uint64_t end) {
     for (int i = 0; i < ZIPFS_MAX_CURSORS; i++) {
         const struct zipfs_cursor *other = &cursors->list[i];
-        if (other != cursor && other->last_used > 0 && start <= other->next && other->next < end)
+        if (other != cursor && is_stream(cursors, other) && start <= other->next && other->next < end)
             return true;
     }
     return false;

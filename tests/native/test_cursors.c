@@ -124,6 +124,8 @@ static void test_finding(void) {
     CHECK(zipfs_cursors_find(&cursors, wants) == one);
     CHECK(zipfs_cursors_has_other(&cursors, one, 50 * MIB, 102 * MIB));
     CHECK(!zipfs_cursors_has_other(&cursors, one, 0, 101 * MIB));
+    note(50 * MIB, 4 * KIB); /* no stream */
+    CHECK(!zipfs_cursors_has_other(&cursors, one, 40 * MIB, 60 * MIB));
     CHECK(!zipfs_cursors_has_other(&cursors, third, 200 * MIB, 300 * MIB));
 }
 
