@@ -12,6 +12,8 @@ struct zipfs_node {
     uint64_t number;
     uint64_t num_lookups; /* what the kernel was told, less what it forgot */
     unsigned num_pins;
+    size_t num_open;
+    void *file; /* unless num_open is 0 */
     bool has_changed;
     struct zipfs_node *by_number_next, *by_version_next;
     struct zipfs_version version;
@@ -143,7 +145,7 @@ static void set_version(struct zipfs_node *node, const struct zipfs_version *ver
 }
 
 static void drop_if_unused(struct zipfs_nodes *nodes, struct zipfs_node *node) {
-    if (node->num_lookups > 0 || node->num_pins > 0)
+    if (node->num_lookups > 0 || node->num_pins > 0 || node->num_open > 0)
         return;
     remove_node(nodes, node);
     free(node);
@@ -243,6 +245,23 @@ bool zipfs_node_has_changed(struct zipfs_nodes *nodes, struct zipfs_node *node) 
     bool has_changed = node->has_changed;
     pthread_mutex_unlock(&nodes->lock);
     return has_changed;
+}
+
+void *zipfs_node_open(struct zipfs_nodes *nodes, struct zipfs_node *node, void *file, bool *is_first_ret) {
+    pthread_mutex_lock(&nodes->lock);
+    *is_first_ret = node->num_open++ == 0;
+    if (*is_first_ret)
+        node->file = file;
+    void *shared = node->file;
+    pthread_mutex_unlock(&nodes->lock);
+    return shared;
+}
+
+void *zipfs_node_close(struct zipfs_nodes *nodes, struct zipfs_node *node) {
+    pthread_mutex_lock(&nodes->lock);
+    void *file = --node->num_open == 0 ? node->file : NULL;
+    pthread_mutex_unlock(&nodes->lock);
+    return file;
 }
 
 const char *zipfs_node_path(const struct zipfs_node *node) {

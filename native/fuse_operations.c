@@ -160,6 +160,30 @@ static void op_readlink(fuse_req_t request, fuse_ino_t number) {
 
 /* ---- files ---- */
 
+/* The file that is to serve who opens the node, instead of `file`, which was opened for that. */
+static struct zipfs_file *share(struct zipfs_served *served, struct zipfs_node *node,
+                                const struct zipfs_version *version, struct zipfs_file *file) {
+    if (!version->is_container) /* its node may have another version by the next open */
+        return file;
+    bool is_first;
+    struct zipfs_file *shared = zipfs_node_open(served->nodes, node, file, &is_first);
+    if (!is_first)
+        served->api->file_unref(file);
+    return shared;
+}
+
+/* Takes back what share() gave. */
+static void close_file(struct zipfs_served *served, fuse_ino_t number, struct zipfs_file *file) {
+    struct zipfs_version version;
+    struct zipfs_node *node = zipfs_nodes_pin(served->nodes, number, &version);
+    if (node && version.is_container)
+        file = zipfs_node_close(served->nodes, node);
+    if (node)
+        zipfs_nodes_unpin(served->nodes, node);
+    if (file)
+        served->api->file_unref(file);
+}
+
 static void op_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *info) {
     struct zipfs_served *served = served_by(request);
     if ((info->flags & O_ACCMODE) != O_RDONLY || info->flags & O_TRUNC) {
@@ -175,6 +199,8 @@ static void op_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info
     struct zipfs_file *file = NULL;
     int error = node ? served->tree.open(served->tree.context, zipfs_node_path(node), &version, &file) : ESTALE;
     bool has_changed = node && zipfs_node_has_changed(served->nodes, node);
+    if (!error)
+        file = share(served, node, &version, file);
     if (node)
         zipfs_nodes_unpin(served->nodes, node);
     if (error) {
@@ -184,7 +210,7 @@ static void op_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info
     info->fh = (uintptr_t)file;
     info->keep_cache = !has_changed;
     if (fuse_reply_open(request, info) != 0)
-        served->api->file_unref(file);
+        close_file(served, number, file);
 }
 
 static void op_release(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *info) {
@@ -192,7 +218,7 @@ static void op_release(fuse_req_t request, fuse_ino_t number, struct fuse_file_i
         zipfs_stats_release(request, info);
         return;
     }
-    served_by(request)->api->file_unref((struct zipfs_file *)(uintptr_t)info->fh);
+    close_file(served_by(request), number, (struct zipfs_file *)(uintptr_t)info->fh);
     fuse_reply_err(request, 0);
 }
 

@@ -70,6 +70,29 @@ static void test_changes_in_place(void) {
     zipfs_nodes_free(nodes);
 }
 
+/* Who opens a node that is open gets the same file, and the last to close it gets that back. */
+static void test_open_files(void) {
+    struct zipfs_nodes *nodes = zipfs_nodes_create();
+    struct zipfs_version version = make_version(1);
+    uint64_t number = zipfs_nodes_enter(nodes, "a", &version);
+    struct zipfs_node *node = zipfs_nodes_pin(nodes, number, NULL);
+    int files[3];
+    bool is_first;
+    CHECK(zipfs_node_open(nodes, node, &files[0], &is_first) == &files[0] && is_first);
+    CHECK(zipfs_node_open(nodes, node, &files[1], &is_first) == &files[0] && !is_first);
+    CHECK(zipfs_node_open(nodes, node, &files[0], &is_first) == &files[0] && !is_first);
+    zipfs_nodes_unpin(nodes, node);
+    zipfs_nodes_forget(nodes, number, 1);
+    CHECK(zipfs_nodes_pin(nodes, number, NULL) == node); /* it is open */
+    CHECK(!zipfs_node_close(nodes, node) && !zipfs_node_close(nodes, node));
+    CHECK(zipfs_node_close(nodes, node) == &files[0]);
+    CHECK(zipfs_node_open(nodes, node, &files[2], &is_first) == &files[2] && is_first);
+    CHECK(zipfs_node_close(nodes, node) == &files[2]);
+    zipfs_nodes_unpin(nodes, node);
+    CHECK(!zipfs_nodes_pin(nodes, number, NULL));
+    zipfs_nodes_free(nodes);
+}
+
 /* A folder stays the same node when its contents, its times and its mode change. */
 static void test_folders(void) {
     struct zipfs_nodes *nodes = zipfs_nodes_create();
@@ -165,6 +188,7 @@ int main(void) {
     test_versions();
     test_changes_in_place();
     test_folders();
+    test_open_files();
     test_threads();
     test_listing();
     return 0;
