@@ -319,8 +319,8 @@ ZIPFS_API const struct zipfs_header *zipfs_file_header(const struct zipfs_file *
 /*
  * Reads up to size plain bytes at offset; fewer only at the end of the file. Returns the count, or -errno (-EIO for
  * damage, which is logged once per chunk). Chunks that lie wholly inside the request are decoded straight into dst,
- * others go through the cache. Each is decoded once for all threads that want it at that time. A request of 2 MiB or
- * more is decoded on up to `jobs` threads.
+ * unless several readers are at the same; others go through the cache. Each is decoded once for all threads that want it
+ * at that time. A request of 2 MiB or more is decoded on up to `jobs` threads.
  */
 ZIPFS_API ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64_t offset);
 
