@@ -87,12 +87,13 @@ ZIPFS_API void zipfs_kernel_list(struct zipfs_kernel_info info_ret[ZIPFS_MAX_KER
 enum zipfs_kind { ZIPFS_KIND_STORED = 0, ZIPFS_KIND_RUNS = 1, ZIPFS_KIND_CONSTANT = 2 };
 /*
  * How hard the encoder looks. All levels decode alike, but for what zstd takes.
- *  FAST     float runs get rANS, constant or raw planes; zstd runs at level 1, for bytes and integers alone; guessed
- *           borders are good to 8 KiB.
+ *  FAST     float runs get rANS, constant or raw planes; zstd runs at level 1, for bytes and integers that repeat;
+ *           guessed borders are good to 8 KiB.
  *  DEFAULT  zstd at level 3; float planes and runs get it too where a sample promises a gain; guessed borders are good
  *           to a few bytes.
  *  MAX      every coding of every plane is tried in full, and plain zstd on every run and on the whole chunk, at level
  *           19. Slow.
+ * The first two store what samples show to be noise as it is.
  */
 enum zipfs_level { ZIPFS_LEVEL_FAST = 0, ZIPFS_LEVEL_DEFAULT = 1, ZIPFS_LEVEL_MAX = 2 };
 enum { ZIPFS_CHUNK_LOG2_MIN = 16, ZIPFS_CHUNK_LOG2_MAX = 22, ZIPFS_MAX_RUNS = 64, ZIPFS_MAX_COPIES = 8 };
