@@ -6,6 +6,7 @@ command is left to itself then.
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -32,8 +33,9 @@ def run(src: PathLike, command: Sequence[str], **options: Any) -> int:
     """
     if shutil.which(command[0]) is None:
         raise CommandError(f"{show(command[0])}: no such command, or it may not be executed")
-    mountpoint = tempfile.mkdtemp(prefix="zipfs-run-")
-    try:
+    mountpoint = os.path.join(tempfile.gettempdir(), f"zipfs-run-{secrets.token_hex(8)}")
+    try:  # a signal may end this anywhere: mkdtemp() could have made a folder and not told its name yet
+        os.mkdir(mountpoint, 0o700)
         daemon = start(src, mountpoint, foreground=True, removes_mountpoint=True, **options)
         with blocked({*PASSED_ON, signal.SIGCHLD}) as mask:
             try:
