@@ -32,7 +32,7 @@ WARM_UP_S, SETTLE_S = 2, 15
 PAUSE_S = 0.05
 """Between two replacements."""
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
-DROP_EVERY_S = 2
+DROP_EVERY_S = 15
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -135,7 +135,7 @@ def test_reports_of_several_runs_are_one(tmp_path):
     mount = pytest.importorskip("benchmarks.mount")
     for number in (1, 2):
         parts = {"lru": {"number": number}, "cold": [number], f"part{number}": {}}
-        report = {"command": str(number), "machine": {}, "left_out": {}, "told": {}, "parts": parts}
+        report = {"command": str(number), "machine": {"load": 0.5}, "left_out": {}, "told": {}, "parts": parts}
         (tmp_path / str(number)).write_text(json.dumps(report))
     merged = mount.merge([tmp_path / "1", tmp_path / "2"])
     assert merged["command"] == "1; 2"

@@ -6,6 +6,7 @@ all of it in one table.
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -104,7 +105,7 @@ def measure(arguments: argparse.Namespace) -> dict:
                 say(f"no {name}: {reason}")
                 continue
             parts[name] = json.loads(json.dumps(found))
-            told[name] = work.describe()
+            told[name] = work.describe() | {"load": round(os.getloadavg()[0], 1)}
     return {
         "machine": machine.describe() | {"packages": machine.versions(*PACKAGES)},
         "parts": parts,
@@ -124,7 +125,8 @@ def merge(paths: list[Path]) -> dict:
         for name, found in report["parts"].items():
             before = merged["parts"].get(name)
             merged["parts"][name] = before + found if isinstance(before, list) else found
-        merged["told"] |= report["told"]
+        load = {"load": report["machine"]["load"]}
+        merged["told"] |= {name: load | told for name, told in report["told"].items()}
         merged["left_out"] |= report["left_out"]
     return merged | {"command": "; ".join(commands)}
 
@@ -162,7 +164,7 @@ def to_markdown(report: dict) -> str:
         parts.append(f"![GB/s by way of reading]({report['plot']})")
     for name, found in report["parts"].items():
         told = report["told"][name]
-        parts.append(f"### {name}: files of {told['bytes'] >> 20} MiB, {told['runs']} runs")
+        parts.append(f"### {name}: files of {told['bytes'] >> 20} MiB, {told['runs']} runs, load {told['load']}")
         parts.append(PARTS[name].markdown(found))
     if report["left_out"]:
         parts.append("Left out: " + "; ".join(f"{name}: {why}" for name, why in report["left_out"].items()) + ".")
