@@ -19,7 +19,7 @@ RULE = "blkio.throttle.read_bps_device"
 IDLE_SIZE = 16 << 20
 SETTLE_S = 0.2
 """After a pause the kernel lets more pass than the limit, for a tenth of a second."""
-READAHEAD_KB = 4096
+READAHEAD_KB = 8192
 """Of the throttled disk; loop devices begin with 128, which no disk of a machine that loads models has."""
 
 
