@@ -26,8 +26,9 @@ NUM_FILES, NUM_VERSIONS = 4, 3
 HANG_S = 90
 """A reader that has done nothing for so long hangs."""
 MEMORY_MORE = 64 * MIB
-MORE_THREADS = 2 + (os.cpu_count() or 1)
-"""Those of the daemon besides what serves requests: the main one, and what decodes."""
+MORE_THREADS = 3 + (os.cpu_count() or 1)
+"""Those of the daemon besides what serves requests: the main one, what decodes, what reads the source ahead, and what
+gives memory back."""
 WARM_UP_S, SETTLE_S = 2, 15
 PAUSE_S = 0.05
 """Between two replacements."""
