@@ -127,7 +127,7 @@ def kill(file: File, rng: random.Random) -> int:
     pid = os.fork()
     if pid == 0:
         while True:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):  # it must not go on as its parent
                 rng.choice((read_direct, fault, stream))(file, rng)
     time.sleep(rng.random() * 0.05)
     os.kill(pid, signal.SIGKILL)
