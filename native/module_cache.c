@@ -2,8 +2,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "module.h"
+
+#define HUGE_PAGE ((uintptr_t)2 << 20)
 
 /* ---- Cache ---- */
 
@@ -157,6 +160,15 @@ static ssize_t pread_and_unref(struct zipfs_file *file, void *dst, size_t size, 
     return got;
 }
 
+/* New memory of large results in huge pages, where it holds whole ones: faulting in small ones takes longer than decoding
+ * (64 MiB of BF16, 2 cores: 6-7 GB/s instead of 2.9). Advice: what it says does not matter. */
+static void advise_huge_pages(char *start, size_t size) {
+    uintptr_t first = ((uintptr_t)start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    uintptr_t end = ((uintptr_t)start + size) & ~(HUGE_PAGE - 1);
+    if (end > first)
+        (void)madvise((void *)first, end - first, MADV_HUGEPAGE);
+}
+
 static PyObject *file_pread(FileObject *self, PyObject *args) {
     Py_ssize_t size;
     uint64_t offset;
@@ -174,6 +186,7 @@ static PyObject *file_pread(FileObject *self, PyObject *args) {
         Py_XDECREF(bytes);
         return NULL;
     }
+    advise_huge_pages(PyBytes_AsString(bytes), size);
     ssize_t got = pread_and_unref(file, PyBytes_AsString(bytes), size, offset);
     if (got == size)
         return bytes;

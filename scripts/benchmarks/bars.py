@@ -41,8 +41,8 @@ def bf16_bars(kernel: str, codecs: dict[str, dict]) -> list[dict]:
     found = []
     for codec, against, name, wanted in (
         (peers.Zipfs, "decompress_over_copy", "bf16: decompress over memcpy", OVER_COPY),
-        (peers.ZipfsFresh, "decompress_ratio", "bf16: decompress into fresh memory over ZipNN", FRESH),
-        (peers.ZipfsHuge, "decompress_ratio", "bf16: the same, huge pages asked for", FRESH),
+        (peers.ZipfsHuge, "decompress_ratio", "bf16: decompress into fresh memory, had as zipfs has it, over ZipNN", FRESH),
+        (peers.ZipfsFresh, "decompress_ratio", "bf16: the same, in pages of 4 KiB", FRESH),
         (peers.ZipfsMax, "decompress_ratio", "bf16: `max` decompress over ZipNN", MAX_DECOMPRESS),
         (peers.ZipfsFast, "decompress_over_copy", "bf16: `fast` decompress over memcpy", FAST_OVER_COPY),
     ):

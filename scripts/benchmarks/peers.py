@@ -146,6 +146,8 @@ class ZipfsFresh(Zipfs):
 
 
 class ZipfsHuge(ZipfsFresh):
+    """The same in huge pages, as zipfs.open().pread() and zipfs.safetensors ask for where they make the memory."""
+
     name = "zipfs into fresh huge pages"
     huge = True
 
