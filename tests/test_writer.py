@@ -85,9 +85,9 @@ def test_other_chunk_sizes(rng, tmp_path, chunk_log2):
     ):
         output = Output(str(tmp_path / "x.zipfs"), force=False)
         output.create()
-        sizes = writer.write_container(source, output, pipeline, 1)
+        written = writer.write_container(source, output, pipeline, 1)
         batch.add(output)
-    assert sizes == (len(data), (tmp_path / "x.zipfs").stat().st_size)
+    assert written[:2] == (len(data), (tmp_path / "x.zipfs").stat().st_size)
     assert reference_decode((tmp_path / "x.zipfs").read_bytes()) == data
     zipfs.decompress(tmp_path / "x.zipfs", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == data
@@ -335,3 +335,34 @@ def test_memory_is_bounded(rng, tmp_path):
     command = [sys.executable, "-c", MEMORY_PROGRAM, plain, tmp_path / "x.zipfs", "64"]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(run.stdout) < 300, f"{run.stdout} MiB"
+
+
+@pytest.mark.parametrize("kind", ["text", "noise", "BF16", "tensors"])
+@pytest.mark.parametrize("size", [1, 700, 4097, 65_536])
+def test_small_files_give_the_bytes_that_blocks_give(rng, tmp_path, monkeypatch, kind, size):
+    tensors = {"a": ("BF16", (size // 4,), weights(rng, "BF16", size // 4))}
+    data = safetensors_bytes(tensors) if kind == "tensors" else contents(rng, kind, size)
+    in_memory = round_trip(tmp_path, data).read_bytes()
+    monkeypatch.setattr(writer, "SMALL", 0)
+    assert round_trip(tmp_path, data).read_bytes() == in_memory
+
+
+def test_small_container_that_reads_back_other_bytes_gets_no_name(tmp_path, monkeypatch):
+    (tmp_path / "x").write_bytes(b"some text " * 400)
+    write = Output.write
+    monkeypatch.setattr(Output, "write", lambda self, data, offset: write(self, data[:-1] + b"!", offset))
+    with pytest.raises(zipfs.errors.ZipfsError, match="other bytes than were written"):
+        zipfs.compress(tmp_path / "x", tmp_path / "x.zipfs")
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("change", [lambda path: os.truncate(path, 100), lambda path: path.write_bytes(b"other" * 600)])
+def test_small_file_that_changes_is_told(tmp_path, change):
+    path = tmp_path / "x"
+    path.write_bytes(b"text" * 600)
+    with Source(str(path)) as source, Pipeline(1) as pipeline:
+        change(path)
+        output = Output(str(tmp_path / "x.zipfs"), force=False)
+        with pytest.raises(zipfs.errors.SourceChangedError):
+            writer.write_container(source, output, pipeline, 1)
+    assert os.listdir(tmp_path) == ["x"]

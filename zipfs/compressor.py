@@ -11,7 +11,6 @@ from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsErro
 from zipfs.folder import Summary, convert_file, mirror
 from zipfs.importers import Importer
 from zipfs.importers.imported import Imported
-from zipfs.info import read_segments
 from zipfs.names import HEADER_SIZE, show
 from zipfs.output import Batch, Output, copy_file, discarding
 from zipfs.pipeline import CHUNK_LOG2, PipelinePool
@@ -133,12 +132,12 @@ class Compressor:
             imported = self._importer.open(source, kept, alone=follow)
             if imported is not None:
                 return self._import(imported, os.path.join(directory, imported.name), batch, choice.level)
-            wrap = must_wrap(name, source.fd)
+            wrap = must_wrap(name, source)
             if not names.takes_suffix(name) or name + names.SUFFIX in kept:
-                if names.has_suffix(name) and names.has_magic(source.fd):
+                if names.has_suffix(name) and source.has_magic():
                     raise ZipfsError(f"{show(path)}: is a container whose name leaves no room to wrap it; rename it")
                 return self._copy(source, Output(plain, self.force), batch)
-            plain_is_source = os.path.exists(plain) and os.path.samefile(plain, path)
+            plain_is_source = _leads_to(plain, source)
             limit = None if wrap else self._rules.largest_worthwhile(source.size)
             if limit is None or (choice.is_selected and limit > HEADER_SIZE and not self._is_noise(source, choice)):
                 # With our suffix, `plain` is no other form of this file but the container of the file without it.
@@ -198,17 +197,16 @@ class Compressor:
 
         with discarding(output):
             pipeline = self._pipelines.get(chunk_log2_of(level))
-            sizes = write_container(source, output, pipeline, level, max_size=limit, progress=progress)
-            if sizes is not None:
-                tensors = _tensors(output.fd)
+            written = write_container(source, output, pipeline, level, max_size=limit, progress=progress)
+            if written is not None:
                 batch.add(output)
-        if sizes is None:
+        if written is None:
             output.discard()
             self._progress(-done, -stored_done)
-        else:
-            self._progress(0, sizes.stored_size - stored_done)
-            self.tally.add_container(*sizes, tensors)
-        return sizes
+            return None
+        self._progress(source.stat.st_size - done, written.stored_size - stored_done)
+        self.tally.add_container(*written)
+        return Sizes(written.plain_size, written.stored_size)
 
     def _copy(self, source: Source, output: Output, batch: Batch) -> Sizes:
         with discarding(output):
@@ -218,10 +216,13 @@ class Compressor:
         return Sizes(source.size, source.size)
 
 
-def _tensors(fd: int) -> list[tuple[str, int, int]]:
-    """(dtype, plain size, stored size) of the tensors of the container open at `fd`."""
-    header = _native.header_parse(os.pread(fd, HEADER_SIZE, 0), os.fstat(fd).st_size)
-    return [(segment.dtype, segment.size, stored_size) for segment, stored_size in read_segments(fd, header)]
+def _leads_to(path: str, source: Source) -> bool:
+    """Whether the file at `path` is the source itself."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return os.path.samestat(found, source.stat)
 
 
 def refuse_named(path: str, container: str, choice: Choice) -> None:
@@ -234,6 +235,6 @@ def refuse_named(path: str, container: str, choice: Choice) -> None:
         raise UsageError(f"{show(path)}: is not selected by --include and --exclude, so there is nothing to do")
 
 
-def must_wrap(name: str, fd: int) -> bool:
+def must_wrap(name: str, source: Source) -> bool:
     """Whether a copy of this file would be taken for something else: a container, or a leftover of ours."""
-    return names.has_suffix(name) or names.has_magic(fd) or names.temporary_owner(name) is not None
+    return names.has_suffix(name) or source.has_magic() or names.temporary_owner(name) is not None

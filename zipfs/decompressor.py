@@ -84,6 +84,7 @@ def restore(source: Source, output: Output, pipelines: PipelinePool, progress: P
 
     FormatError when anything is damaged.
     """
+    output.create()
     with naming(source.path), _native.Reader(source.fd) as reader:
         header = reader.header
         pipeline = pipelines.get(header["chunk_log2"])

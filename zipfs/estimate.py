@@ -92,7 +92,7 @@ class _Estimator:
             imported = self._import(source)
             name = os.path.basename(path) if imported is None else imported.name
             self._refuse_taken(path, name)
-            wrap = is_named or imported is not None or must_wrap(name, source.fd)
+            wrap = is_named or imported is not None or must_wrap(name, source)
             facts = self._estimate(imported or source, choice, wrap and names.takes_suffix(name))
         if imported is not None:
             facts["action"] = "import"

@@ -64,7 +64,7 @@ class Containers(Compressor):
         return Source(path, False, self._choice(path).dtype)
 
     def target(self, source: Source, name: str) -> str | None:
-        is_container = names.has_suffix(name) and names.has_magic(source.fd)
+        is_container = names.has_suffix(name) and source.has_magic()
         if is_container or not names.takes_suffix(name) or names.temporary_owner(name) is not None:
             return None
         choice = self._choice(source.path)
@@ -158,6 +158,7 @@ class InPlace:
             if source.size >= ALONE or any(map(os.path.lexists, targets)):
                 batch.flush()
             hold(source)
+            source.forget()  # what was read while others might write to it
             if any(map(os.path.lexists, targets)):
                 self._finish(source, paths, targets, batch, tell)
             elif not self._make(source, self._output(source, paths, targets, tell), batch):
@@ -205,7 +206,7 @@ def _other_form(source: Source, path: str) -> Source:
 def _same_bytes(one: Source, other: Source, jobs: int | None) -> bool:
     """Whether the longer named of two files is a whole container of the other."""
     container, plain = (one, other) if len(one.path) > len(other.path) else (other, one)
-    if not names.has_magic(container.fd):
+    if not container.has_magic():
         return False
 
     def receive(block: Block, start: int, decoded: memoryview, damage: list[CorruptError]) -> None:

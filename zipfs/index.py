@@ -6,6 +6,7 @@ Pages wait in a spool, so memory does not grow with the file.
 import array
 import struct
 import tempfile
+from collections.abc import Iterable
 from typing import IO
 
 from zipfs import _native
@@ -34,7 +35,7 @@ class IndexWriter:
         self._spool = tempfile.SpooledTemporaryFile(_SPOOL_IN_MEMORY, dir=directory)
 
     def add(self, stored_size: int, kind: int, stored_hash: int, plain_hash: int) -> None:
-        self._page.append(_ENTRY.pack(self.end, stored_size, kind, stored_hash, plain_hash))
+        self._page.append(pack_entry(self.end, stored_size, kind, stored_hash, plain_hash))
         self.end += stored_size
         self.num_entries += 1
         if len(self._page) == ENTRIES_PER_PAGE:
@@ -46,18 +47,31 @@ class IndexWriter:
             self._finish_page()
         pages_size = self._spool.tell()
         self._spool.seek(0)
-        bounds = self._bounds.tobytes()
-        return self._spool, pages_size, bounds + struct.pack("<Q", _native.hash(bounds, _ROOT_SEED))
+        return self._spool, pages_size, pack_root(self._bounds)
 
     def close(self) -> None:
         self._spool.close()
 
     def _finish_page(self) -> None:
-        number = len(self._bounds) - 1
-        rest = _PAGE_HEAD.pack(number, len(self._page)) + b"".join(self._page)
-        self._spool.write(struct.pack("<Q", _native.hash(rest, number)) + rest)
+        self._spool.write(pack_page(len(self._bounds) - 1, self._page))
         self._bounds.append(self.end)
         self._page.clear()
+
+
+def pack_entry(offset: int, stored_size: int, kind: int, stored_hash: int, plain_hash: int) -> bytes:
+    return _ENTRY.pack(offset, stored_size, kind, stored_hash, plain_hash)
+
+
+def pack_page(number: int, entries: list[bytes]) -> bytes:
+    """The page with this number, of up to ENTRIES_PER_PAGE entries."""
+    rest = _PAGE_HEAD.pack(number, len(entries)) + b"".join(entries)
+    return struct.pack("<Q", _native.hash(rest, number)) + rest
+
+
+def pack_root(bounds: Iterable[int]) -> bytes:
+    """bounds: where the payloads of the first page begin, and where those of each page end."""
+    packed = array.array("Q", bounds).tobytes()
+    return packed + struct.pack("<Q", _native.hash(packed, _ROOT_SEED))
 
 
 def index_size(num_chunks: int) -> int:

@@ -26,7 +26,8 @@ _ZEROS = bytes(128 << 10)
 
 
 class Output:
-    """A file beside `path` that is to become it. Lives within discarding(), and from then on in a Batch.
+    """A file beside `path` that is to become it, once it is created. Lives within discarding(), and from then on in a
+    Batch.
 
     other: the path of the other form of the same file (container or plain), which counts as an existing output and goes
     once this one has come.
@@ -47,6 +48,9 @@ class Output:
         self.fd = -1
 
     def create(self) -> None:
+        """Makes the file, unless it is there; so late that no file is made for what turns out to be not worth it."""
+        if self.fd >= 0:
+            return
         self._is_made = True  # before it is true: an interrupt may come right after
         try:
             self.fd = _create(self._temporary, self.path)
@@ -249,9 +253,8 @@ class Batch:
 
 @contextlib.contextmanager
 def discarding(output: Output) -> Iterator[None]:
-    """Creates the output, and discards it when its making fails."""
+    """Discards the output when its making fails."""
     try:
-        output.create()
         yield
     except BaseException:
         output.discard()
@@ -260,6 +263,7 @@ def discarding(output: Output) -> Iterator[None]:
 
 def copy_file(source: Source, output: Output, progress: Callable[[int], None]) -> None:
     """Fills `output` with the bytes of `source` as they are, ready to be published."""
+    output.create()
     at = 0
     while at < source.size:
         count = os.sendfile(output.fd, source.fd, at, min(source.size - at, 8 << 20))

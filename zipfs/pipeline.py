@@ -73,8 +73,14 @@ class Turnstile:
                     event.set()
 
 
+_NO_TURN = contextlib.nullcontext()
+
+
 class Block(NamedTuple):
-    """A block under way and the buffers lent to it: plain bytes, and payloads or what else the work makes of them."""
+    """A block under way and the buffers lent to it: plain bytes, and payloads or what else the work makes of them.
+
+    turnstiles: none where the block is alone.
+    """
 
     number: int
     plain: memoryview
@@ -83,7 +89,7 @@ class Block(NamedTuple):
 
     def turn(self, index: int = 0) -> contextlib.AbstractContextManager[None]:
         """The block's turn at one of the run's turnstiles. Take each once, in the same sequence in every block."""
-        return self.turnstiles[index].turn(self.number)
+        return self.turnstiles[index].turn(self.number) if self.turnstiles else _NO_TURN
 
 
 Work = Callable[[Block], None]
@@ -134,10 +140,15 @@ class Pipeline:
 
     def run(self, work: Work, num_blocks: int, num_turnstiles: int = 1) -> None:
         """Calls work(block) for all blocks, in several threads, this one among them, and returns when all are done.
+        One block alone waits for no turns.
 
         What `work` raises ends the run: no further block is begun, those before it come to their end, and the exception
         of the first of the blocks that failed is raised when nothing is under way any more.
         """
+        if num_blocks <= 1:
+            for number in range(num_blocks):
+                work(Block(number, *self._buffers[0], ()))
+            return
         run = _Run(work, num_blocks, tuple(Turnstile() for _ in range(num_turnstiles)))
         helpers = self._buffers[1 : min(num_blocks, len(self._buffers))]
         futures = [self._pool.submit(run.take_part, *buffers) for buffers in helpers]

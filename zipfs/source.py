@@ -8,6 +8,9 @@ from zipfs.errors import FormatError, SourceChangedError, UsageError
 from zipfs.layouts import Segment, detect, forced
 from zipfs.names import show
 
+SMALL = 64 << 10
+"""Bytes of a file that is read in one go and then known."""
+
 
 class Source:
     """A regular file open for reading. A context manager.
@@ -29,7 +32,9 @@ class Source:
         if not stat.S_ISREG(self.stat.st_mode):
             os.close(self.fd)
             raise UsageError(f"{show(path)}: is no regular file")
-        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        self._bytes: bytes | None = None
+        if self.size > SMALL:
+            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     @property
     def size(self) -> int:
@@ -49,7 +54,7 @@ class Source:
         name = os.path.basename(self.path)
         if not names.has_suffix(name):
             return False
-        if names.has_magic(self.fd):
+        if self.has_magic():
             return True
         if names.takes_suffix(name):
             raise FormatError("BAD_MAGIC", f"is no container in spite of its suffix {names.SUFFIX}", self.path)
@@ -59,15 +64,32 @@ class Source:
         """UsageError for a container that has lost its suffix: in a folder it is a file like others, but who names it
         means it.
         """
-        if names.has_magic(self.fd) and not names.has_suffix(os.path.basename(self.path)):
+        if self.has_magic() and not names.has_suffix(os.path.basename(self.path)):
             raise UsageError(f"{show(self.path)}: is a container without the suffix {names.SUFFIX}; rename it")
+
+    def has_magic(self) -> bool:
+        return self.pread(len(names.MAGIC), 0) == names.MAGIC
 
     def pread(self, count: int, offset: int) -> bytes:
         """Up to `count` bytes from `offset`; fewer at the end."""
-        return os.pread(self.fd, count, offset)
+        if self.size > SMALL:
+            return os.pread(self.fd, count, offset)
+        if self._bytes is None:
+            self._bytes = os.pread(self.fd, self.size, 0)
+        return self._bytes[offset : offset + count]
+
+    def forget(self) -> None:
+        """Has what was read before read again."""
+        self._bytes = None
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fills `buffer` with the bytes from `offset`; SourceChangedError where the file ends before."""
+        if self.size <= SMALL:
+            found = self.pread(len(buffer), offset)
+            if len(found) < len(buffer):
+                raise self._changed()
+            buffer[:] = found
+            return
         done = 0
         while done < len(buffer):
             count = os.preadv(self.fd, [buffer[done:]], offset + done)

@@ -2,21 +2,22 @@
 
 source ──blocks──> threads (read; SHA-256 in turn; encode, decode again, compare; index in turn; write) ──> root,
 segments, header ──> every stored byte read back. Tensors that repeat earlier ones become copies of them
-(zipfs/duplicates.py). Deterministic: the same bytes, level and chunk size give the same container with any number of
+(zipfs/duplicates.py). Small files, of which folders hold many, are put together in memory. Deterministic: the same bytes, level and chunk size give the same container with any number of
 threads.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from zipfs import _native, duplicates, segments
-from zipfs.errors import UsageError, naming
-from zipfs.index import MAX_ROOT, IndexWriter, index_size, root_size
+from zipfs.errors import UsageError, ZipfsError, naming
+from zipfs.index import MAX_ROOT, IndexWriter, index_size, pack_entry, pack_page, pack_root, root_size
 from zipfs.names import HEADER_SIZE, show
 from zipfs.output import Output
 from zipfs.pipeline import Block, Pipeline
-from zipfs.source import Source
+from zipfs.source import SMALL, Source
 
 MAX_PLAIN_SIZE = 1 << 50
 
@@ -31,6 +32,14 @@ class Sizes(NamedTuple):
     stored_size: int
 
 
+class Written(NamedTuple):
+    """A container that was written; tensors: (dtype, plain bytes, stored bytes) of each."""
+
+    plain_size: int
+    stored_size: int
+    tensors: list[tuple[str, int, int]]
+
+
 def write_container(
     source: Source,
     output: Output,
@@ -39,7 +48,7 @@ def write_container(
     *,
     max_size: int | None = None,
     progress: Callable[[int, int], None] = lambda size, stored_size: None,
-) -> Sizes | None:
+) -> Written | None:
     """Fills `output` with the container of `source`, checked and with its mode and times, ready to publish.
 
     source: a file, or what an importer makes of one (zipfs/importers/imported.py).
@@ -48,6 +57,9 @@ def write_container(
     """
     if source.size > MAX_PLAIN_SIZE or root_size(-(-source.size >> pipeline.chunk_log2)) > MAX_ROOT:
         raise UsageError(f"{show(source.path)}: is larger than a container can be")
+    if 0 < source.size <= SMALL:
+        return _write_small(source, output, pipeline, level, max_size)
+    output.create()
     job = _Job(source, output, pipeline, level, progress)
     try:
         if not job.write_payloads(max_size):
@@ -60,7 +72,7 @@ def write_container(
     source.check_unchanged()
     check_stored(output, pipeline, source.size, job.copying)
     output.copy_attributes(source)
-    return Sizes(source.size, header["container_size"])
+    return Written(source.size, header["container_size"], _tensors(job.segment_map, job.stored_sizes))
 
 
 class _TooLargeError(Exception):
@@ -145,26 +157,97 @@ class _Job:
             at += len(page)
         table = segments.pack(self.segment_map.segments, self.stored_sizes)
         self.output.write(root + table, root_offset)
-        segments_offset = root_offset + len(root)
         fields = {
             "plain_size": self.source.size,
-            "container_size": segments_offset + len(table),
             "num_chunks": self.num_chunks,
             "chunk_log2": self.pipeline.chunk_log2,
             "level": self.level,
             "has_copies": bool(self.copying),
             "sha256": self.sha256.digest() if self.source.is_original else None,
-            "payloads_offset": HEADER_SIZE,
-            "payloads_size": pages_offset - HEADER_SIZE,
-            "pages_offset": pages_offset,
-            "pages_size": pages_size,
-            "root_offset": root_offset,
-            "root_size": len(root),
-            "segments_offset": segments_offset if table else 0,
-            "segments_size": len(table),
         }
+        fields |= _places(pages_offset, pages_size, len(root), len(table))
         self.output.write(_native.header_write(fields), 0)
         return fields
+
+
+def _places(pages_offset: int, pages_size: int, root_size: int, segments_size: int) -> dict[str, int]:
+    """The header's fields that tell where the sections lie, which follow each other."""
+    root_offset = pages_offset + pages_size
+    segments_offset = root_offset + root_size
+    return {
+        "container_size": segments_offset + segments_size,
+        "payloads_offset": HEADER_SIZE,
+        "payloads_size": pages_offset - HEADER_SIZE,
+        "pages_offset": pages_offset,
+        "pages_size": pages_size,
+        "root_offset": root_offset,
+        "root_size": root_size,
+        "segments_offset": segments_offset if segments_size else 0,
+        "segments_size": segments_size,
+    }
+
+
+def _tensors(segment_map: segments.SegmentMap, stored_sizes: list[int]) -> list[tuple[str, int, int]]:
+    return [(s.dtype, s.size, stored) for s, stored in zip(segment_map.segments, stored_sizes, strict=True)]
+
+
+def _write_small(
+    source: Source, output: Output, pipeline: Pipeline, level: int, max_size: int | None
+) -> Written | None:
+    """write_container() for a file of one chunk that is too small for copies (duplicates.MIN_TENSOR)."""
+    plain = memoryview(bytearray(source.size))
+    source.read_into(plain, 0)
+    segment_map = segments.SegmentMap(source.segments())
+    stored = memoryview(bytearray(source.size))
+    with pipeline.codec() as codec:
+        [entry] = codec.encode(plain, 0, segment_map.packed(0, source.size), level, stored)
+    container, stored_sizes = _assemble(source, plain, stored[: entry[0]], entry, segment_map, pipeline, level)
+    if max_size is not None and len(container) > max_size:
+        return None
+    source.check_unchanged()
+    output.create()
+    output.write(container, 0)
+    _check_small(output, pipeline, container)
+    output.copy_attributes(source)
+    return Written(source.size, len(container), _tensors(segment_map, stored_sizes))
+
+
+def _assemble(
+    source: Source,
+    plain: memoryview,
+    payload: memoryview,
+    entry: tuple[int, int, int, int],
+    segment_map: segments.SegmentMap,
+    pipeline: Pipeline,
+    level: int,
+) -> tuple[bytes, list[int]]:
+    """The container of one chunk, and the stored bytes of each segment."""
+    stored_sizes = [0] * len(segment_map.segments)
+    for segment, share in segment_map.shares(0, len(plain), payload, entry[1]):
+        stored_sizes[segment] += share
+    end = HEADER_SIZE + len(payload)
+    page = pack_page(0, [pack_entry(HEADER_SIZE, *entry)])
+    root = pack_root([HEADER_SIZE, end])
+    table = segments.pack(segment_map.segments, stored_sizes)
+    fields = {
+        "plain_size": len(plain),
+        "num_chunks": 1,
+        "chunk_log2": pipeline.chunk_log2,
+        "level": level,
+        "has_copies": False,
+        "sha256": hashlib.sha256(plain).digest() if source.is_original else None,
+    }
+    header = _native.header_write(fields | _places(end, len(page), len(root), len(table)))
+    return b"".join((header, payload, page, root, table)), stored_sizes
+
+
+def _check_small(output: Output, pipeline: Pipeline, container: bytes) -> None:
+    """check_stored() for a container of one chunk, all of whose bytes are known."""
+    with naming(output.path):
+        if os.pread(output.fd, len(container) + 1, 0) != container:
+            raise ZipfsError(f"{show(output.path)}: reads back other bytes than were written; check the disk")
+        with _native.Reader(output.fd) as reader, pipeline.codec() as codec:
+            reader.check_chunk(codec, 0)
 
 
 def check_stored(output: Output, pipeline: Pipeline, plain_size: int, copying: Collection[int]) -> None:
