@@ -35,7 +35,6 @@ static void free_encoder(struct zipfs_encoder *encoder) {
     free(encoder->coded);
     free(encoder->escaped);
     free(encoder->values);
-    free(encoder->numbers);
     free(encoder->nibbles);
     free(encoder->far);
     free(encoder->trial);
@@ -89,7 +88,6 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     encoder->coded = malloc(size + ZIPFS_RANS_CODED_ROOM);
     encoder->escaped = malloc((size + 63) / 64 * sizeof encoder->escaped[0]);
     encoder->values = malloc((size + 64) * sizeof encoder->values[0]);
-    encoder->numbers = malloc(size);
     encoder->nibbles_capacity = ZIPFS_NIBBLES_PER_BYTE / 2 * size;
     encoder->nibbles = malloc(encoder->nibbles_capacity + ZIPFS_NIBBLES_PER_BYTE * size);
     encoder->far = malloc(size);
@@ -97,8 +95,7 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     encoder->check = malloc(size);
     encoder->counts = malloc((size / ZIPFS_DIVIDE_WINDOW + 1) * sizeof encoder->counts[0]);
     if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escaped || !encoder->values ||
-        !encoder->numbers || !encoder->nibbles ||
-        !encoder->far || !encoder->trial || !encoder->check || !encoder->counts) {
+        !encoder->nibbles || !encoder->far || !encoder->trial || !encoder->check || !encoder->counts) {
         free_encoder(encoder);
         return ZIPFS_NO_MEMORY;
     }

@@ -23,7 +23,6 @@ struct zipfs_encoder {
     uint8_t *coded;          /* rANS bytes, written from the end; the same room takes trial frames of zstd */
     uint64_t *escaped;       /* a bit for each code of a plane */
     uint16_t *values;        /* that are escapes: chunk_size + 64 */
-    uint8_t *numbers;        /* of them */
     size_t nibbles_capacity; /* packed: NIBBLES_PER_BYTE; as many bytes follow them */
     uint8_t *nibbles, *far;  /* escapes as they are stored; far: chunk_size bytes */
     uint8_t *trial;          /* a second encoding of a run or chunk, to compare */

@@ -18,9 +18,6 @@ struct zipfs_kernels {
     uint64_t (*hash)(const uint8_t *src, size_t src_size, uint64_t seed); /* XXH3-64 */
     void (*histogram)(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 
-    /* Counts the codes below 64 in the first of every `every` groups of 64 codes. */
-    void (*count_codes)(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]);
-
     /* RAW planes of fields of 1 to 6 bits. unpack may start at any multiple of 8 values. */
     void (*unpack)(const uint8_t *src, unsigned bits, uint8_t *values, size_t n);
     void (*pack)(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n); /* unused bits become 0 */
@@ -69,16 +66,16 @@ extern const struct zipfs_kernels zipfs_kernels_avx512; /* F, BW, VL, VBMI, VBMI
 extern const struct zipfs_kernels zipfs_kernels_neon;
 #endif
 
+/* Counts the codes below 64 in the first of every `every` groups of 64 codes. */
+void zipfs_count_codes(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]);
+
 /* Loops that tables share. */
 uint64_t zipfs_hash_scalar(const uint8_t *src, size_t src_size, uint64_t seed);
 uint64_t zipfs_hash_avx2(const uint8_t *src, size_t src_size, uint64_t seed);
 uint64_t zipfs_hash_avx512(const uint8_t *src, size_t src_size, uint64_t seed);
 void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 void zipfs_histogram_avx2(const uint8_t *values, size_t n, uint32_t count_ret[256]);
-void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]);
 void zipfs_expand_scalar(const uint8_t *bits, const uint8_t *src, unsigned width, uint8_t *dst, size_t n);
-size_t zipfs_gather_scalar(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned bits,
-                           size_t n, uint16_t *values_ret);
 size_t zipfs_rans_numbers_scalar(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
 
 #endif

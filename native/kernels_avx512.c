@@ -1,7 +1,7 @@
 /* Kernels for AVX-512 with F, BW, VL, VBMI and VBMI2: in cache, BF16 decodes at 12 GB/s with one group of lanes, 23
  * with two and 36 with four (Zen 5). XXH3 is in hash_avx512.c. */
 #ifndef __clang__
-#pragma GCC optimize("O3") /* keeps the counts of a pass in registers */
+#pragma GCC optimize("O3") /* unrolls loops over bytes of elements, and keeps them in registers */
 #endif
 
 #include "kernels.h"
@@ -15,35 +15,6 @@ enum { FEW_REGISTERS = 0 };
 #include "loops_encode.h"
 #include "loops_elements.h"
 #include "loops_decode.h"
-
-/* ---- counting ---- */
-
-/* Compares with each code, 16 at a time, and counts in bytes: counting in memory takes three times as long, since equal
- * neighbours wait for each other. At most 255 groups. */
-TARGET static void count_few(const uint8_t *codes, size_t n, size_t every, uint32_t count[64]) {
-    enum { AT_ONCE = 16 };
-    for (unsigned c = 0; c < 64; c += AT_ONCE) {
-        vec counts[AT_ONCE];
-        for (unsigned k = 0; k < AT_ONCE; k++)
-            counts[k] = _mm512_setzero_si512();
-        for (size_t i = 0; i < n; i += GROUP * every) {
-            vec x = _mm512_mask_loadu_epi8(bytes(255), first(n - i), codes + i);
-            for (unsigned k = 0; k < AT_ONCE; k++)
-                counts[k] = _mm512_mask_sub_epi8(counts[k], _mm512_cmpeq_epi8_mask(x, bytes(c + k)), counts[k],
-                                                 bytes(255));
-        }
-        for (unsigned k = 0; k < AT_ONCE; k++)
-            count[c + k] += (uint32_t)_mm512_reduce_add_epi64(_mm512_sad_epu8(counts[k], _mm512_setzero_si512()));
-    }
-}
-
-static void count_codes(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]) {
-    size_t most = 255 * GROUP * every;
-    memset(count_ret, 0, 64 * sizeof count_ret[0]);
-    for (; n > most; n -= most, codes += most)
-        count_few(codes, most, every, count_ret);
-    count_few(codes, n, every, count_ret);
-}
 
 /* ---- escapes ---- */
 
@@ -81,30 +52,15 @@ TARGET static size_t gather_bytes(uint64_t chosen, const uint8_t *src, size_t n,
     return count_of(chosen);
 }
 
-TARGET static size_t gather_words(uint64_t chosen, const uint8_t *src, size_t n, uint16_t *dst) {
-    uint32_t low = (uint32_t)chosen, high = (uint32_t)(chosen >> 32);
-    size_t num_low = count_of(low);
-    store(dst, _mm512_maskz_compress_epi16(low, _mm512_maskz_loadu_epi16((__mmask32)first(n), src)));
-    if (n > 32)
-        store(dst + num_low,
-              _mm512_maskz_compress_epi16(high, _mm512_maskz_loadu_epi16((__mmask32)first(n - 32), src + 64)));
-    return count_of(chosen);
-}
-
-/* A vector of elements at a time; they are shifted when they are words. Whole doublewords are too much to load for the
- * few that are chosen. */
-TARGET static size_t gather(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned bits,
-                            size_t n, uint16_t *values_ret) {
-    if (width == 4)
-        return zipfs_gather_scalar(chosen, src, width, shift, bits, n, values_ret);
+/* Wider elements are too much to load for the few that are chosen. */
+TARGET static size_t gather_some(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift,
+                                 unsigned bits, size_t n, uint16_t *values_ret) {
+    if (width > 1)
+        return gather(chosen, src, width, shift, bits, n, values_ret);
     size_t num = 0;
-    for (size_t i = 0; i < n; i += GROUP, src += GROUP * width)
-        num += width == 1 ? gather_bytes(chosen[i / GROUP], src, n - i, values_ret + num)
-                          : gather_words(chosen[i / GROUP], src, n - i, values_ret + num);
-    const __m128i count = _mm_cvtsi32_si128((int)shift);
-    const vec mask = _mm512_set1_epi16((short)((1u << bits) - 1));
-    for (size_t i = 0; i < num; i += GROUP / 2)
-        store(values_ret + i, both(_mm512_srl_epi16(load(values_ret + i), count), mask));
+    for (size_t i = 0; i < n; i += GROUP)
+        num += gather_bytes(chosen[i / GROUP], src + i, n - i, values_ret + num);
+    shift_words(values_ret, num, shift, bits);
     return num;
 }
 
@@ -133,10 +89,9 @@ const struct zipfs_kernels zipfs_kernels_avx512 = {
     .name = "avx512",
     .hash = zipfs_hash_avx512,
     .histogram = zipfs_histogram_avx2,
-    .count_codes = count_codes,
     .rans_numbers = rans_numbers,
     .expand = expand,
-    .gather = gather,
+    .gather = gather_some,
     LAYOUT_LOOPS,
     ENCODE_LOOPS,
     ELEMENT_LOOPS,

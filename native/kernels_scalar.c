@@ -25,12 +25,19 @@ void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[
         count_ret[v] = count[0][v] + count[1][v] + count[2][v] + count[3][v];
 }
 
-void zipfs_count_codes_scalar(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]) {
+void zipfs_count_codes(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]) {
     uint32_t count[4][256];
     memset(count, 0, sizeof count);
-    for (size_t first = 0; first < n; first += 64 * every)
-        for (size_t i = first, end = zipfs_min(n, first + 64); i < end; i++)
-            count[i & 3][codes[i]]++;
+    for (size_t first = 0; first < n; first += 64 * every) {
+        size_t i = first, end = zipfs_min(n, first + 64);
+        for (; i + 8 <= end; i += 8) {
+            uint64_t x = zipfs_load64(codes + i);
+            for (unsigned k = 0; k < 8; k++)
+                count[k & 3][x >> 8 * k & 255]++;
+        }
+        for (; i < end; i++)
+            count[0][codes[i]]++;
+    }
     for (unsigned c = 0; c < 64; c++)
         count_ret[c] = count[0][c] + count[1][c] + count[2][c] + count[3][c];
 }
@@ -125,8 +132,8 @@ static inline unsigned load_element(const uint8_t *src, unsigned width) {
 
 /* width is a constant. Of 64 elements one or two are chosen as a rule: four are taken without asking, since nobody can
  * predict how many there are. */
-static inline size_t gather(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned mask,
-                            size_t n, uint16_t *values_ret) {
+static inline size_t gather_as(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned mask,
+                               size_t n, uint16_t *values_ret) {
     size_t num = 0;
     for (size_t i = 0; i < n; i += 64, src += 64 * width) {
         uint64_t left = chosen[i / 64], last = UINT64_C(1) << (zipfs_min(n - i, 64) - 1);
@@ -143,12 +150,12 @@ static inline size_t gather(const uint64_t *chosen, const uint8_t *src, unsigned
     return num;
 }
 
-size_t zipfs_gather_scalar(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned bits,
-                           size_t n, uint16_t *values_ret) {
+static size_t gather(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned bits,
+                     size_t n, uint16_t *values_ret) {
     unsigned mask = (1u << bits) - 1;
-    return width == 1   ? gather(chosen, src, 1, shift, mask, n, values_ret)
-           : width == 2 ? gather(chosen, src, 2, shift, mask, n, values_ret)
-                        : gather(chosen, src, 4, shift, mask, n, values_ret);
+    return width == 1   ? gather_as(chosen, src, 1, shift, mask, n, values_ret)
+           : width == 2 ? gather_as(chosen, src, 2, shift, mask, n, values_ret)
+                        : gather_as(chosen, src, 4, shift, mask, n, values_ret);
 }
 
 /* ---- rANS ---- */
@@ -500,7 +507,6 @@ const struct zipfs_kernels zipfs_kernels_scalar = {
     .name = "scalar",
     .hash = zipfs_hash_scalar,
     .histogram = zipfs_histogram_scalar,
-    .count_codes = zipfs_count_codes_scalar,
     .unpack = unpack,
     .pack = pack,
     .look_up = look_up,
@@ -509,7 +515,7 @@ const struct zipfs_kernels zipfs_kernels_scalar = {
     .rans_numbers = zipfs_rans_numbers_scalar,
     .rans_patterns = rans_patterns,
     .rans_encode = rans_encode,
-    .gather = zipfs_gather_scalar,
+    .gather = gather,
     .joint_merge = {[ZIPFS_BF16_JOINT] = joint_merge_bf16, joint_merge_f16, joint_merge_f32, joint_merge_e4m3,
                     joint_merge_e5m2},
     .joint_split = {[ZIPFS_BF16_JOINT] = joint_split_bf16, joint_split_f16, joint_split_f32, joint_split_e4m3,

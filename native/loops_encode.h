@@ -127,5 +127,40 @@ TARGET static void rans_patterns(const uint8_t *numbers, size_t n, const uint8_t
     zipfs_kernels_scalar.rans_patterns(numbers + i, n - i, table, dst + i);
 }
 
+/* Of 64 elements one or two are chosen as a rule: three are taken without asking, since nobody can predict how many there
+ * are. src begins with the word that has the bits. */
+STEP size_t gather_words(const uint64_t *chosen, const uint8_t *src, unsigned width, size_t n, uint16_t *values_ret) {
+    size_t num = 0;
+    for (size_t i = 0; i < n; i += 64, src += 64 * width) {
+        uint64_t left = chosen[i / 64], last = UINT64_C(1) << (zipfs_min(n - i, 64) - 1);
+        uint16_t *value = values_ret + num;
+        num += (size_t)__builtin_popcountll(left);
+        do {
+#pragma GCC unroll 3
+            for (unsigned k = 0; k < 3; k++, left &= left - 1) {
+                const uint8_t *element = src + width * (unsigned)__builtin_ctzll(left | last);
+                *value++ = width == 1 ? *element : zipfs_load16(element);
+            }
+        } while (ZIPFS_UNLIKELY(left));
+    }
+    return num;
+}
+
+STEP void shift_words(uint16_t *words, size_t num, unsigned shift, unsigned bits) {
+    unsigned mask = (1u << bits) - 1;
+    for (size_t i = 0; i < num; i++)
+        words[i] = (uint16_t)(words[i] >> shift & mask);
+}
+
+TARGET static size_t gather(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned bits,
+                            size_t n, uint16_t *values_ret) {
+    src += shift / 16 * 2;
+    size_t num = width == 1   ? gather_words(chosen, src, 1, n, values_ret)
+                 : width == 2 ? gather_words(chosen, src, 2, n, values_ret)
+                              : gather_words(chosen, src, 4, n, values_ret);
+    shift_words(values_ret, num, shift % 16, bits);
+    return num;
+}
+
 /* Their places in a table of kernels. */
 #define ENCODE_LOOPS .rans_encode = rans_encode, .rans_patterns = rans_patterns

@@ -114,13 +114,14 @@ static uint8_t *put_value(uint8_t *dst, unsigned value, unsigned bits) {
     return dst;
 }
 
-/* Makes the most frequent of the escaped values the near ones. */
-static void choose_near(const uint16_t *values, size_t num, struct zipfs_rans_table *table) {
-    uint32_t count[ZIPFS_RANS_MAX_VALUES] = {0};
+/* Makes the most frequent of the escaped values the near ones; returns how many of all are near. */
+static size_t choose_near(const uint16_t *values, size_t num, unsigned bits, struct zipfs_rans_table *table) {
+    uint32_t count[ZIPFS_RANS_MAX_VALUES];
+    memset(count, 0, sizeof count[0] << bits);
     for (size_t i = 0; i < num; i++)
         count[values[i]]++;
     table->num_near = 0;
-    for (unsigned v = 0; v < ZIPFS_RANS_MAX_VALUES; v++) {
+    for (unsigned v = 0; v < 1u << bits; v++) {
         unsigned most = ZIPFS_RANS_MAX_NEAR, i = table->num_near;
         if (!count[v] || (i == most && count[table->near[i - 1]] >= count[v]))
             continue;
@@ -130,39 +131,55 @@ static void choose_near(const uint16_t *values, size_t num, struct zipfs_rans_ta
         table->near[i] = (uint16_t)v;
         table->num_near = (uint8_t)zipfs_min(table->num_near + 1u, most);
     }
+    size_t num_near = 0;
+    for (unsigned i = 0; i < table->num_near; i++)
+        num_near += count[table->near[i]];
+    return num_near;
 }
 
-/* The numbers of the escaped values, to encoder->numbers; far ones to encoder->far. Returns how many of these. */
-static size_t number_values(struct zipfs_encoder *encoder, size_t num, unsigned bits) {
+/* A number as nibbles, a byte each from the lowest byte on, and how many of them in the highest byte. */
+static uint64_t nibbles_of(unsigned number) {
+    const uint64_t all_more = UINT64_C(0x0f0f0f0f0f);
+    unsigned more = number / ZIPFS_RANS_MORE;
+    return (all_more & ((UINT64_C(1) << 8 * more) - 1)) | (uint64_t)(number % ZIPFS_RANS_MORE) << 8 * more |
+           (uint64_t)(more + 1) << 56;
+}
+
+/* Numbers of the escaped values as nibbles, packed in encoder->nibbles; returns how many. Each takes one to five, without
+ * branches, since nobody can predict which. */
+static size_t put_nibbles(const struct zipfs_kernels *kernels, struct zipfs_encoder *encoder, size_t num,
+                          unsigned bits) {
     const struct zipfs_rans_table *table = &encoder->rans.table;
-    uint8_t number_of[ZIPFS_RANS_MAX_VALUES], *far = encoder->far;
-    size_t num_far = 0;
-    memset(number_of, table->num_near, (size_t)1 << bits);
+    uint64_t nibbles[ZIPFS_RANS_MAX_VALUES], far = nibbles_of(table->num_near);
+    for (unsigned v = 0; v < 1u << bits; v++)
+        nibbles[v] = far;
     for (unsigned i = 0; i < table->num_near; i++)
-        number_of[table->near[i]] = (uint8_t)i;
+        nibbles[table->near[i]] = nibbles_of(i);
+    uint8_t *unpacked = encoder->nibbles + encoder->nibbles_capacity;
+    size_t num_nibbles = 0;
     for (size_t i = 0; i < num; i++) {
-        encoder->numbers[i] = number_of[encoder->values[i]];
-        if (ZIPFS_UNLIKELY(encoder->numbers[i] == table->num_near)) {
+        uint64_t x = nibbles[encoder->values[i]];
+        zipfs_store64(unpacked + num_nibbles, x);
+        num_nibbles += x >> 56;
+    }
+    kernels->pack(unpacked, 4, encoder->nibbles, num_nibbles);
+    return num_nibbles;
+}
+
+/* Escaped values that are not near ones, to encoder->far; returns how many. */
+static size_t put_far(struct zipfs_encoder *encoder, size_t num, unsigned bits) {
+    const struct zipfs_rans_table *table = &encoder->rans.table;
+    bool is_near[ZIPFS_RANS_MAX_VALUES] = {false};
+    uint8_t *far = encoder->far;
+    size_t num_far = 0;
+    for (unsigned i = 0; i < table->num_near; i++)
+        is_near[table->near[i]] = true;
+    for (size_t i = 0; i < num; i++)
+        if (ZIPFS_UNLIKELY(!is_near[encoder->values[i]])) {
             far = put_value(far, encoder->values[i], bits);
             num_far++;
         }
-    }
     return num_far;
-}
-
-/* Numbers to nibbles, packed in encoder->nibbles; returns how many. Each takes one to five, without branches, since
- * nobody can predict which. */
-static size_t put_nibbles(const struct zipfs_kernels *kernels, struct zipfs_encoder *encoder, size_t num) {
-    uint8_t *values = encoder->nibbles + encoder->nibbles_capacity; /* before they are packed */
-    size_t num_nibbles = 0;
-    for (size_t i = 0; i < num; i++) {
-        unsigned number = encoder->numbers[i], more = number / ZIPFS_RANS_MORE;
-        memset(values + num_nibbles, ZIPFS_RANS_MORE, ZIPFS_RANS_MAX_NEAR / ZIPFS_RANS_MORE);
-        values[num_nibbles + more] = (uint8_t)(number - ZIPFS_RANS_MORE * more);
-        num_nibbles += more + 1;
-    }
-    kernels->pack(values, 4, encoder->nibbles, num_nibbles);
-    return num_nibbles;
 }
 
 /* Writes the escapes that the last encoding met to encoder->nibbles and ->far; returns the number of nibbles. */
@@ -172,10 +189,10 @@ static size_t gather_escapes(const struct zipfs_kernels *kernels, struct zipfs_e
     unsigned width = joint ? joint->width : 1, shift = joint ? zipfs_joint_shift(joint) : 0;
     size_t num = kernels->gather(encoder->escaped, joint ? source->elements : source->codes, width, shift, source->bits,
                                  source->n, encoder->values);
-    if (encoder->rans.table.num_near)
-        choose_near(encoder->values, num, &encoder->rans.table);
-    *num_far_ret = number_values(encoder, num, source->bits);
-    return encoder->rans.table.num_near ? put_nibbles(kernels, encoder, num) : 0;
+    struct zipfs_rans_table *table = &encoder->rans.table;
+    bool all_near = table->num_near && choose_near(encoder->values, num, source->bits, table) == num;
+    *num_far_ret = all_near ? 0 : put_far(encoder, num, source->bits);
+    return table->num_near ? put_nibbles(kernels, encoder, num, source->bits) : 0;
 }
 
 /* Writes a plane from the state that encoding left behind. */
@@ -325,7 +342,7 @@ size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, uint32_t layout, unsi
                                         .n = (n / (64 * every)) * 64 + zipfs_min(n % (64 * every), 64),
                                         .complete = every == 1,
                                         .thorough = exhaustive};
-    codec->kernels->count_codes(codes, n, every, counts.count);
+    zipfs_count_codes(codes, n, every, counts.count);
     zipfs_rans_choose(&counts, source.bits, &table);
     return encode_rans(codec, &table, value_of, num_lanes, &source, dst, capacity);
 }
