@@ -1,7 +1,7 @@
 """Checks whether this machine can mount, and well, for `zipfs doctor`: each finding says what to do about it."""
 
 import contextlib
-import importlib
+import importlib.util
 import os
 import platform
 import resource

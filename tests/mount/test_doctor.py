@@ -28,6 +28,12 @@ def by_name(findings):
     return {finding.name: finding for finding in findings}
 
 
+def test_importlib_util_is_imported():
+    """On Python 3.13 nothing else had done so, and doctor ended with an AttributeError."""
+    code = "import importlib, sys; vars(importlib).pop('util', None); sys.modules.pop('importlib.util', None)"
+    subprocess.run([sys.executable, "-c", f"{code}; import zipfs.doctor; importlib.util"], check=True)
+
+
 def test_a_machine_that_mounts(able, capsys):
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
