@@ -34,11 +34,8 @@ class Summary(NamedTuple):
     rows: tuple[Row, ...] = ()
 
     def plus(self, plain_size: int, stored_size: int) -> "Summary":
-        return self._replace(
-            num_files=self.num_files + 1,
-            plain_size=self.plain_size + plain_size,
-            stored_size=self.stored_size + stored_size,
-        )
+        sums = self.num_files + 1, self.plain_size + plain_size, self.stored_size + stored_size
+        return Summary(*sums, self.notes, self.rows)
 
     def noting(self, *notes: str) -> "Summary":
         return self._replace(notes=(*self.notes, *notes))

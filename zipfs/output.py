@@ -14,7 +14,7 @@ from zipfs.errors import OutputExistsError, ZipfsError
 from zipfs.leftovers import remove_leftover
 from zipfs.names import show
 from zipfs.signals import held_back
-from zipfs.source import Source
+from zipfs.source import SMALL, Source
 from zipfs.syncing import start_write_back, sync_directories, sync_file_system
 
 WRITE_BACK = 16 << 20
@@ -39,7 +39,6 @@ class Output:
         self.directory, name = os.path.split(path)
         self.directory = self.directory or "."
         self.force = force
-        self.check_free()
         self.directories = [self.directory]
         """Those that its names are in."""
         self._temporary = os.path.join(self.directory, names.temporary_name(name))
@@ -48,9 +47,12 @@ class Output:
         self.fd = -1
 
     def create(self) -> None:
-        """Makes the file, unless it is there; so late that no file is made for what turns out to be not worth it."""
+        """Makes the file, unless it is there; so late that no file is made for what turns out to be not worth it.
+        OutputExistsError when a name is taken and not to be replaced.
+        """
         if self.fd >= 0:
             return
+        self.check_free()
         self._is_made = True  # before it is true: an interrupt may come right after
         try:
             self.fd = _create(self._temporary, self.path)
@@ -163,13 +165,17 @@ class Batch:
         self.latest: Output | None = None
         self._waiting: list[Output] = []
         self._bytes = 0
+        self._devices: dict[int, int] = {}
+        """An open file of each file system that something waits on."""
         self._directories: set[str] = set()
 
     def add(self, output: Output) -> None:
         """Takes over a finished output."""
         self.latest = output
         self._waiting.append(output)
-        self._bytes += os.fstat(output.fd).st_size
+        status = os.fstat(output.fd)
+        self._bytes += status.st_size
+        self._devices[status.st_dev] = output.fd
         if len(self._waiting) >= self.MAX_WAITING or self._bytes >= self.MAX_WAITING_BYTES:
             self.flush()
 
@@ -201,6 +207,7 @@ class Batch:
         self._each(lambda output: self._settle(output, unsynced))
         self._sync_directories()
         self._waiting.clear()
+        self._devices.clear()
         self._bytes = 0
 
     def _settle(self, output: Output, unsynced: set[str]) -> None:
@@ -233,7 +240,7 @@ class Batch:
         if len(self._waiting) == 1:
             os.fsync(self._waiting[0].fd)
         else:
-            for fd in {os.fstat(output.fd).st_dev: output.fd for output in self._waiting}.values():
+            for fd in self._devices.values():
                 sync_file_system(fd)
 
     def _discard_all(self) -> None:
@@ -265,6 +272,11 @@ def copy_file(source: Source, output: Output, progress: Callable[[int], None]) -
     """Fills `output` with the bytes of `source` as they are, ready to be published."""
     output.create()
     at = 0
+    if source.size <= SMALL:
+        known = source.pread(source.size, 0)
+        output.write(known, 0)
+        at = len(known)
+        progress(at)
     while at < source.size:
         count = os.sendfile(output.fd, source.fd, at, min(source.size - at, 8 << 20))
         if count == 0:

@@ -60,9 +60,13 @@ class Selection:
         self._level = level_number(level)
         self._levels = [(_pattern(glob), level_number(name)) for glob, name in (levels or {}).items()]
         self._dtypes = [(_pattern(glob), _dtype(name)) for glob, name in (dtypes or {}).items()]
+        has_globs = self._include or self._exclude or self._levels or self._dtypes
+        self._only = None if has_globs else Choice(True, self._level, None)
 
     def choice(self, path: str) -> Choice:
         """What holds for the file at `path`, relative to the folder that is compressed."""
+        if self._only is not None:
+            return self._only
         is_selected = not self._include or any(pattern.match(path) for pattern in self._include)
         is_excluded = any(pattern.match(path) for pattern in self._exclude)
         level = next((level for pattern, level in reversed(self._levels) if pattern.match(path)), self._level)

@@ -21,29 +21,24 @@ class Row(NamedTuple):
     def saved(self) -> int:
         return self.plain_size - self.stored_size
 
-    def plus(self, plain_size: int, stored_size: int, num_files: int = 1) -> "Row":
-        return self._replace(
-            num_files=self.num_files + num_files,
-            plain_size=self.plain_size + plain_size,
-            stored_size=self.stored_size + stored_size,
-        )
-
 
 class Tally:
     """Sums over files. One thread at a time."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, Row] = {}
+        self._sums: dict[str, list[int]] = {}
 
     def add_container(self, plain_size: int, stored_size: int, tensors: Iterable[tuple[str, int, int]]) -> None:
         """A file that became a container; tensors: (dtype, plain size, stored size) of each."""
-        rows: dict[str, Row] = {}
+        sums: dict[str, list[int]] = {}
         for dtype, plain, stored in tensors:
-            rows[dtype] = rows.get(dtype, Row(dtype)).plus(plain, stored, 0)
+            found = sums.setdefault(dtype, [0, 0])
+            found[0] += plain
+            found[1] += stored
             plain_size, stored_size = plain_size - plain, stored_size - stored
-        rows[OTHER] = Row(OTHER, 0, plain_size, stored_size)
-        for row in rows.values():
-            self._add(row.dtype, row.plain_size, row.stored_size)
+        sums[OTHER] = [plain_size, stored_size]
+        for dtype, (plain, stored) in sums.items():
+            self._add(dtype, plain, stored)
 
     def add_copy(self, size: int) -> None:
         """A file that was copied as it is."""
@@ -51,10 +46,13 @@ class Tally:
 
     def rows(self) -> list[Row]:
         """By the bytes saved, most first."""
-        return sorted(self._rows.values(), key=lambda row: (-row.saved, row.dtype))
+        rows = [Row(dtype, *sums) for dtype, sums in self._sums.items()]
+        return sorted(rows, key=lambda row: (-row.saved, row.dtype))
 
     def _add(self, name: str, plain_size: int, stored_size: int) -> None:
-        self._rows[name] = self._rows.get(name, Row(name)).plus(plain_size, stored_size)
+        sums = self._sums.setdefault(name, [0, 0, 0])
+        for i, value in enumerate((1, plain_size, stored_size)):
+            sums[i] += value
 
 
 def as_facts(rows: Iterable[Row]) -> list[dict[str, Any]]:

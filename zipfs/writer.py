@@ -2,8 +2,8 @@
 
 source ──blocks──> threads (read; SHA-256 in turn; encode, decode again, compare; index in turn; write) ──> root,
 segments, header ──> every stored byte read back. Tensors that repeat earlier ones become copies of them
-(zipfs/duplicates.py). Small files, of which folders hold many, are put together in memory. Deterministic: the same bytes, level and chunk size give the same container with any number of
-threads.
+(zipfs/duplicates.py). Small files, of which folders hold many, are put together in memory. Deterministic: the same
+bytes, level and chunk size give the same container with any number of threads.
 """
 
 import hashlib
@@ -201,13 +201,16 @@ def _write_small(
     stored = memoryview(bytearray(source.size))
     with pipeline.codec() as codec:
         [entry] = codec.encode(plain, 0, segment_map.packed(0, source.size), level, stored)
+    if max_size is not None and HEADER_SIZE + entry[0] + index_size(1) > max_size:
+        return None
     container, stored_sizes = _assemble(source, plain, stored[: entry[0]], entry, segment_map, pipeline, level)
     if max_size is not None and len(container) > max_size:
         return None
     source.check_unchanged()
     output.create()
     output.write(container, 0)
-    _check_small(output, pipeline, container)
+    if os.pread(output.fd, len(container) + 1, 0) != container:
+        raise ZipfsError(f"{show(output.path)}: reads back other bytes than were written; check the disk")
     output.copy_attributes(source)
     return Written(source.size, len(container), _tensors(segment_map, stored_sizes))
 
@@ -239,15 +242,6 @@ def _assemble(
     }
     header = _native.header_write(fields | _places(end, len(page), len(root), len(table)))
     return b"".join((header, payload, page, root, table)), stored_sizes
-
-
-def _check_small(output: Output, pipeline: Pipeline, container: bytes) -> None:
-    """check_stored() for a container of one chunk, all of whose bytes are known."""
-    with naming(output.path):
-        if os.pread(output.fd, len(container) + 1, 0) != container:
-            raise ZipfsError(f"{show(output.path)}: reads back other bytes than were written; check the disk")
-        with _native.Reader(output.fd) as reader, pipeline.codec() as codec:
-            reader.check_chunk(codec, 0)
 
 
 def check_stored(output: Output, pipeline: Pipeline, plain_size: int, copying: Collection[int]) -> None:

@@ -51,14 +51,13 @@ class Importer:
         does not matter. ImportedFileError for a damaged file, UsageError for a delta without its base.
         """
         name = os.path.basename(source.path)
-        if not self._takes(source.path):
+        if not (_claims(name) or name.endswith(weight_map.SUFFIX)) or not self._takes(source.path):
             return None
         if name.endswith(weight_map.SUFFIX):
             return self._open_map(source, name)
         plain = _plain_name(source, name)
         if plain is None:
-            if _claims(name):
-                self._leave(source, "is no file of ZipNN in spite of its name")
+            self._leave(source, "is no file of ZipNN in spite of its name")
             return None
         if name.endswith(_ZNN_SAFETENSORS):
             imported = self._open_safetensors(source, plain)
