@@ -25,7 +25,7 @@ struct node {
     struct zipfs_record *record;
     uint64_t number;
     struct node *hash_next;
-    struct node *prev, *next; /* in a list while READY, held and unpinned; next also chains spares */
+    struct node *prev, *next; /* in a list while READY and held; next also chains spares */
     unsigned pins;            /* readers and waiters */
     enum node_state state;
     bool charged;        /* counted in held_bytes: stays after the last pin is gone */
@@ -262,11 +262,17 @@ static void evict(struct zipfs_cache *cache, struct node *node, struct node **ga
     retire(cache, node, garbage);
 }
 
+static struct node *first_unpinned(struct node *list) {
+    struct node *node = list->next;
+    while (node != list && node->pins > 0)
+        node = node->next;
+    return node != list ? node : NULL;
+}
+
 /* What can be let go first: the least recently used chunk, else one that is ahead; NULL when all is pinned. */
 static struct node *first_victim(struct zipfs_cache *cache) {
-    if (cache->list.next != &cache->list)
-        return cache->list.next;
-    return cache->ahead.next != &cache->ahead ? cache->ahead.next : NULL;
+    struct node *victim = first_unpinned(&cache->list);
+    return victim ? victim : first_unpinned(&cache->ahead);
 }
 
 /* Evicts until bytes more fit into the budget. Pinned chunks stay, so it may fail. */
@@ -307,6 +313,12 @@ static struct node *new_node(size_t capacity) {
     return node;
 }
 
+/* Makes a held chunk the most recently used. */
+static void touch(struct zipfs_cache *cache, struct node *node) {
+    list_remove(node);
+    list_append(&cache->list, node);
+}
+
 /* Waits for a node that is being loaded, pinned by the caller; lock held. Returns its outcome. */
 static int await(struct zipfs_cache *cache, struct zipfs_record *record, struct node *node) {
     if (node->state == LOADING) {
@@ -316,26 +328,19 @@ static int await(struct zipfs_cache *cache, struct zipfs_record *record, struct 
     } else {
         ZIPFS_COUNT(record->counters.cache_hits, 1);
     }
-    if (node->is_ahead)
+    if (node->is_ahead) {
         ZIPFS_COUNT(record->counters.ahead_used_bytes, node->chunk.size);
+        touch(cache, node);
+    }
     set_ahead(cache, node, false);
     return node->state == READY ? 0 : node->error;
 }
 
-static void pin(struct node *node) {
-    if (node->pins++ == 0)
-        list_remove(node);
-}
-
-/* Takes one pin away. The last one makes a held chunk the most recently used, and retires any other. Lock held. */
+/* Takes one pin away. With the last one, a chunk that is not held retires. Lock held. */
 static void unpin(struct zipfs_cache *cache, struct node *node, struct node **garbage) {
     if (--node->pins == 1 && node->chunk.is_lent)
         pthread_cond_broadcast(&node->loaded);
-    if (node->pins > 0)
-        return;
-    if (node->charged)
-        list_append(node->is_ahead ? &cache->ahead : &cache->list, node);
-    else
+    if (node->pins == 0 && !node->charged)
         retire(cache, node, garbage);
 }
 
@@ -387,7 +392,9 @@ static void settle(struct zipfs_cache *cache, struct node *node, int error) {
         discharge(cache, node);
     if (error)
         set_ahead(cache, node, false);
-    if (!node->charged)
+    if (node->charged)
+        list_append(node->is_ahead ? &cache->ahead : &cache->list, node);
+    else
         remove_from_table(cache, node);
     pthread_cond_broadcast(&node->loaded);
 }
@@ -397,15 +404,18 @@ static size_t round_up(size_t capacity) {
 }
 
 int zipfs_cache_get(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
-                    size_t capacity, zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret) {
+                    size_t capacity, enum zipfs_use use, zipfs_load_fn load, void *context,
+                    const struct zipfs_chunk **chunk_ret) {
     struct node *garbage = NULL;
     int error;
     capacity = round_up(capacity);
     pthread_mutex_lock(&cache->lock);
     struct node *node = find(cache, record, number);
     if (node) {
-        pin(node);
+        node->pins++;
         error = await(cache, record, node);
+        if (node->charged && use == ZIPFS_USE_AGAIN)
+            touch(cache, node);
     } else if ((node = enter_wanted(cache, record, number, size, capacity, &garbage))) {
         pthread_mutex_unlock(&cache->lock);
         error = load_node(node, load, context);
@@ -508,7 +518,7 @@ enum zipfs_claim zipfs_cache_claim(struct zipfs_cache *cache, struct zipfs_recor
             claim = ZIPFS_CLAIM_BUSY;
             break;
         }
-        pin(node);
+        node->pins++;
         if (await(cache, record, node) == 0)
             break;
         unpin(cache, node, &garbage); /* it failed for another thread: try for ourselves */
@@ -542,12 +552,12 @@ void zipfs_cache_publish(struct zipfs_cache *cache, const struct zipfs_chunk *cl
 
 /* ---- letting go ---- */
 
-/* Evicts what a list has of a file, or all. Lock held. */
+/* Evicts what a list has of a file, or all, but for what is pinned. Lock held. */
 static void evict_list(struct zipfs_cache *cache, struct node *list, const struct zipfs_record *record,
                        struct node **garbage) {
     for (struct node *node = list->next, *next; node != list; node = next) {
         next = node->next;
-        if (!record || node->record == record)
+        if (node->pins == 0 && (!record || node->record == record))
             evict(cache, node, garbage);
     }
 }

@@ -26,13 +26,19 @@ struct zipfs_record *zipfs_cache_open_record(struct zipfs_cache *cache, const ch
 /* Forgets the chunks of a file that nobody reads any more. */
 void zipfs_cache_close_record(struct zipfs_cache *cache, struct zipfs_record *record);
 
+/* AGAIN: a chunk that is wanted is likely to be wanted again, so it becomes the most recently used. PASSING: streams go
+ * by, and chunks go in the order in which they came, so that the last of several readers can be as far behind the first
+ * as the budget reaches. */
+enum zipfs_use { ZIPFS_USE_AGAIN, ZIPFS_USE_PASSING };
+
 /*
  * Pins chunk `number` of the file of `record`, which has `size` plain bytes. If it is not held, one caller loads it and
  * all others who ask meanwhile wait for that. A failure goes to all of them and is forgotten. capacity is the buffer to
  * allocate (size or more): equal capacities let evicted buffers be used again. Returns 0 or -errno.
  */
 int zipfs_cache_get(struct zipfs_cache *cache, struct zipfs_record *record, uint64_t number, size_t size,
-                    size_t capacity, zipfs_load_fn load, void *context, const struct zipfs_chunk **chunk_ret);
+                    size_t capacity, enum zipfs_use use, zipfs_load_fn load, void *context,
+                    const struct zipfs_chunk **chunk_ret);
 void zipfs_cache_put(struct zipfs_cache *cache, const struct zipfs_chunk *chunk);
 
 /* Holds a chunk that nobody has asked for yet, unless it is held or being loaded already. false: there is no room for

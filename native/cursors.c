@@ -86,8 +86,9 @@ bool zipfs_cursors_is_shared(const struct zipfs_cursors *cursors, const struct z
         return true;
     for (int i = 0; i < ZIPFS_MAX_CURSORS; i++) {
         const struct zipfs_cursor *other = &cursors->list[i];
-        if (other != cursor && is_stream(cursors, other) && other->next < cursor->next
-            && cursor->next - other->next < distance)
+        if (other == cursor || other->covered < STREAM_MIN) /* one that rests counts: it may follow from afar */
+            continue;
+        if (other->next < cursor->next + REACH_MAX && cursor->next < other->next + distance)
             return true;
     }
     return false;

@@ -219,10 +219,11 @@ static size_t capacity_of(const struct zipfs_file *file, uint64_t number) {
     return header->num_chunks > 1 ? (size_t)1 << header->chunk_log2 : zipfs_chunk_size(header, number);
 }
 
-int zipfs_fetch_chunk(struct zipfs_file *file, uint64_t number, const struct zipfs_chunk **chunk_ret) {
+int zipfs_fetch_chunk(struct zipfs_file *file, uint64_t number, enum zipfs_use use,
+                      const struct zipfs_chunk **chunk_ret) {
     struct load load = {file, number};
     return zipfs_cache_get(file->cache, file->record, number, zipfs_chunk_size(file->header, number),
-                           capacity_of(file, number), load_chunk, &load, chunk_ret);
+                           capacity_of(file, number), use, load_chunk, &load, chunk_ret);
 }
 
 bool zipfs_fetch_ahead(struct zipfs_file *file, uint64_t number) {

@@ -31,6 +31,7 @@ void zipfs_batch_flush(struct zipfs_file *file, struct zipfs_batch *batch);
 bool zipfs_fetch_ahead(struct zipfs_file *file, uint64_t number);
 
 /* Pins a chunk that is in the cache, or decodes it into the cache. 0 or -errno. */
-int zipfs_fetch_chunk(struct zipfs_file *file, uint64_t number, const struct zipfs_chunk **chunk_ret);
+int zipfs_fetch_chunk(struct zipfs_file *file, uint64_t number, enum zipfs_use use,
+                      const struct zipfs_chunk **chunk_ret);
 
 #endif

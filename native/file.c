@@ -142,10 +142,10 @@ void zipfs_file_put(struct zipfs_file *file, const struct zipfs_slices *slices) 
 
 /* ---- chunks ---- */
 
-static int read_part(struct zipfs_file *file, uint64_t number, size_t start, size_t size, uint8_t *dst,
-                     struct zipfs_slices *slices) {
+static int read_part(struct zipfs_file *file, uint64_t number, size_t start, size_t size, enum zipfs_use use,
+                     uint8_t *dst, struct zipfs_slices *slices) {
     const struct zipfs_chunk *chunk;
-    int error = zipfs_fetch_chunk(file, number, &chunk);
+    int error = zipfs_fetch_chunk(file, number, use, &chunk);
     if (error)
         return error;
     deliver(file, slices, dst, chunk, start, size);
@@ -183,7 +183,7 @@ static int read_shared(struct zipfs_file *file, uint64_t first, uint64_t end, ui
     int error = 0;
     for (uint64_t number = first; number < end && !error; number++) {
         size_t size = zipfs_chunk_size(file->header, number);
-        error = read_part(file, number, 0, size, dst, slices);
+        error = read_part(file, number, 0, size, ZIPFS_USE_PASSING, dst, slices);
         dst += size;
     }
     return error;
@@ -210,7 +210,7 @@ static int read_range(struct zipfs_file *file, uint8_t *dst, size_t size, uint64
         } else {
             stop = start + zipfs_chunk_size(header, number);
             stop = stop < end ? stop : end;
-            error = read_part(file, number, offset - start, stop - offset, dst, slices);
+            error = read_part(file, number, offset - start, stop - offset, ZIPFS_USE_AGAIN, dst, slices);
         }
         if (error)
             return error;
@@ -264,7 +264,7 @@ static ssize_t read_container(struct zipfs_file *file, uint8_t *dst, size_t size
         return 0;
     if (size > file->size - offset)
         size = file->size - offset;
-    bool is_shared = zipfs_stream_begin(file, offset, size);
+    bool is_shared = zipfs_stream_begin(file, offset, size, slices != NULL);
     int error = size >= LARGE_SIZE ? read_large(file, dst, size, offset, is_shared)
                                    : read_range(file, dst, size, offset, is_shared, slices);
     zipfs_stream_finish(file);

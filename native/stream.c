@@ -14,6 +14,7 @@ enum {
     LIKELY_SHARE = 20,      /* beyond a tensor's end, at most this part of what was read */
     DROP_STEP = 16 << 20,
     DROP_DISTANCE = 8 << 20, /* what threads of one reader may still be at */
+    START_MAX = 8 << 20,     /* a stream that begins before is one of the whole file: the same threads */
 };
 
 /* Half-open, plain bytes; empty where start is end. */
@@ -211,19 +212,24 @@ static struct range plan_drop(struct zipfs_file *file, struct zipfs_cursor *curs
 
 /* ---- reads ---- */
 
-/* How far apart readers may be for the cache to have what the first of them got when the last one comes. */
-static uint64_t shared_distance(const struct zipfs_file *file) {
-    return zipfs_cache_options(file->cache)->budget / 2;
+/* Whether what a stream reads now is likely to be read again while the cache has it: readers follow, or may yet come,
+ * as processes that load a model start one after the other. Lock held. */
+static bool is_shared(const struct zipfs_file *file, const struct zipfs_cursor *cursor, bool is_mounted) {
+    size_t budget = zipfs_cache_options(file->cache)->budget;
+    uint64_t distance = budget - budget / 4; /* the rest is for other files, and for what is being decoded */
+    if (!file->keeps_shared)
+        return false;
+    return (is_mounted && cursor->start < START_MAX && cursor->next <= distance)
+           || zipfs_cursors_is_shared(&file->stream.cursors, cursor, distance);
 }
 
-bool zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size) {
+bool zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size, bool is_mounted) {
     struct range drop = {0, 0};
     pthread_mutex_lock(&file->stream.lock);
     file->stream.num_inside++;
     struct zipfs_cursor *cursor = zipfs_cursors_note(&file->stream.cursors, offset, size);
     bool reads_ahead = plan_source(file, cursor), decodes_ahead = plan_decoding(file, cursor, size);
-    bool is_shared =
-        file->keeps_shared && zipfs_cursors_is_shared(&file->stream.cursors, cursor, shared_distance(file));
+    bool keeps = is_shared(file, cursor, is_mounted);
     if (file->drops_source)
         drop = plan_drop(file, cursor);
     pthread_mutex_unlock(&file->stream.lock);
@@ -236,7 +242,7 @@ bool zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size) {
         zipfs_source_drop(&file->source, drop.start, drop.end - drop.start);
         ZIPFS_COUNT(file->counters->source_dropped_bytes, drop.end - drop.start);
     }
-    return is_shared;
+    return keeps;
 }
 
 void zipfs_stream_finish(struct zipfs_file *file) {

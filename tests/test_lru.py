@@ -94,12 +94,14 @@ def test_readers_behind_one_another_share_what_was_decoded(container, lag):
 
 
 def test_a_second_reading_later_is_no_sharing(container):
+    """Until it comes to where the first one stopped, and perhaps reads on."""
     with open_file(container, 32) as file:
         for _ in range(2):
             for chunk in range(NUM_CHUNKS):
                 file.pread(CHUNK, chunk * CHUNK)
         stats = file.stats()
-    assert stats["chunks_direct"] == stats["chunks_decoded"] == 2 * NUM_CHUNKS
+    assert stats["chunks_decoded"] == 2 * NUM_CHUNKS
+    assert stats["chunks_direct"] >= 2 * NUM_CHUNKS - (8 << 20) // CHUNK
 
 
 def test_what_is_held_counts_in_the_budget(container, rng):

@@ -3,8 +3,10 @@
 import mmap
 import os
 
+import pytest
 from mounts import bf16_bytes, put
 
+from zipfs.pipeline import CHUNK_LOG2
 from zipfs.tree import MAX_IDLE_FILES
 
 SIZE = 1 << 20
@@ -36,3 +38,20 @@ def test_later_openers_share_what_is_decoded(mounted, source):
     for fd in fds:
         os.close(fd)
     assert (mount.path / "weights").read_bytes() == data
+
+
+def test_chunks_stay_for_followers(mounted, source):
+    """Three readers, one after the other, whole chunks past the page cache: what the first got is there for all."""
+    size = 8 << 20
+    data = bf16_bytes(2, size)
+    put(source, "weights", data)
+    mount = mounted(source)
+    if mount.driver != "native":
+        pytest.skip("only the native driver keeps whole chunks")
+    for _ in range(3):
+        fd = os.open(mount.path / "weights", os.O_RDONLY | os.O_DIRECT)
+        assert read_direct(fd, size) == data
+        os.close(fd)
+    stats = mount.stats()
+    assert stats["chunks_decoded"] == size >> CHUNK_LOG2
+    assert stats["bytes_read"] == 3 * size

@@ -55,14 +55,18 @@ static void free_cache(struct zipfs_cache *cache) {
 }
 
 /* Gets a chunk, checks its bytes, puts it back; tells whether it was loaded for that. */
-static bool touch(struct zipfs_cache *cache, int file, uint64_t number) {
+static bool use(struct zipfs_cache *cache, int file, uint64_t number, enum zipfs_use use) {
     struct loader loader = {.value = (int)(number % 251)};
     const struct zipfs_chunk *chunk;
-    CHECK_EQUAL(zipfs_cache_get(cache, files[file], number, SIZE, SIZE, load, &loader, &chunk), 0);
+    CHECK_EQUAL(zipfs_cache_get(cache, files[file], number, SIZE, SIZE, use, load, &loader, &chunk), 0);
     CHECK_EQUAL(chunk->size, SIZE);
     CHECK(chunk->data[0] == number % 251 && chunk->data[SIZE - 1] == number % 251);
     zipfs_cache_put(cache, chunk);
     return loader.calls > 0;
+}
+
+static bool touch(struct zipfs_cache *cache, int file, uint64_t number) {
+    return use(cache, file, number, ZIPFS_USE_AGAIN);
 }
 
 /* ---- ten threads, one decode ---- */
@@ -78,7 +82,7 @@ static void *one_of_crowd(void *context) {
     struct crowd *crowd = context;
     pthread_barrier_wait(&crowd->barrier);
     const struct zipfs_chunk *chunk;
-    int error = zipfs_cache_get(crowd->cache, files[1], 5, SIZE, SIZE, load, crowd->loader, &chunk);
+    int error = zipfs_cache_get(crowd->cache, files[1], 5, SIZE, SIZE, ZIPFS_USE_AGAIN, load, crowd->loader, &chunk);
     CHECK_EQUAL(error, crowd->outcome);
     if (!error) {
         CHECK_EQUAL(chunk->data[SIZE / 2], crowd->loader->value);
@@ -149,7 +153,8 @@ static void *wait_for_claim(void *context) {
         if (claimant->outcome)
             zipfs_cache_publish(claimant->cache, chunk, NULL, 0, -EIO);
     } else {
-        CHECK_EQUAL(zipfs_cache_get(claimant->cache, files[1], 5, SIZE, SIZE, load, &loader, &chunk), claimant->outcome);
+        CHECK_EQUAL(zipfs_cache_get(claimant->cache, files[1], 5, SIZE, SIZE, ZIPFS_USE_AGAIN, load, &loader, &chunk),
+                    claimant->outcome);
     }
     CHECK_EQUAL(loader.calls, 0);
     if (!claimant->outcome) {
@@ -212,6 +217,19 @@ static void test_least_recently_used_goes_first(void) {
     free_cache(cache);
 }
 
+/* Readers behind the first one do not keep chunks from going in the order in which they came. */
+static void test_streams_pass(void) {
+    struct zipfs_cache *cache = new_cache(3 * COST);
+    for (int i = 0; i < 3; i++)
+        CHECK(use(cache, 1, i, ZIPFS_USE_PASSING));
+    for (int i = 0; i < 3; i++)
+        CHECK(!use(cache, 1, i / 2, ZIPFS_USE_PASSING));
+    CHECK(use(cache, 1, 3, ZIPFS_USE_PASSING));
+    CHECK(!use(cache, 1, 1, ZIPFS_USE_PASSING) && !use(cache, 1, 2, ZIPFS_USE_PASSING));
+    CHECK(use(cache, 1, 0, ZIPFS_USE_PASSING));
+    free_cache(cache);
+}
+
 /* More chunks than the table has buckets: none is taken for another. */
 static void test_files_are_apart(void) {
     enum { CHUNKS_EACH = 10 };
@@ -236,7 +254,7 @@ static void test_served_but_not_kept(void) {
     cache = new_cache(COST);
     struct loader loader = {.value = 1};
     const struct zipfs_chunk *pinned;
-    CHECK_EQUAL(zipfs_cache_get(cache, files[1], 1, SIZE, SIZE, load, &loader, &pinned), 0);
+    CHECK_EQUAL(zipfs_cache_get(cache, files[1], 1, SIZE, SIZE, ZIPFS_USE_AGAIN, load, &loader, &pinned), 0);
     CHECK(touch(cache, 1, 2) && touch(cache, 1, 2));
     CHECK_EQUAL(stats_of(cache).cache_evictions, 0);
     CHECK_EQUAL(pinned->data[0], 1);
@@ -250,7 +268,7 @@ static void test_served_but_not_kept(void) {
 static uintptr_t buffer_of(struct zipfs_cache *cache, uint64_t number, size_t size) {
     struct loader loader = {.value = 1};
     const struct zipfs_chunk *chunk;
-    CHECK_EQUAL(zipfs_cache_get(cache, files[1], number, size, size, load, &loader, &chunk), 0);
+    CHECK_EQUAL(zipfs_cache_get(cache, files[1], number, size, size, ZIPFS_USE_AGAIN, load, &loader, &chunk), 0);
     uintptr_t buffer = (uintptr_t)chunk->data;
     zipfs_cache_put(cache, chunk);
     return buffer;
@@ -303,7 +321,7 @@ static void *stormer(void *context) {
         }
         const struct zipfs_chunk *chunk;
         struct loader loader = {.value = (int)number, .error = error};
-        if (zipfs_cache_get(storm->cache, files[1], number, SIZE, SIZE, load, &loader, &chunk) == 0) {
+        if (zipfs_cache_get(storm->cache, files[1], number, SIZE, SIZE, ZIPFS_USE_AGAIN, load, &loader, &chunk) == 0) {
             CHECK(chunk->data[0] == number && chunk->data[SIZE - 1] == number);
             zipfs_cache_put(storm->cache, chunk);
         }
@@ -370,6 +388,7 @@ int main(void) {
     test_claims(0);
     test_claims(-EIO);
     test_least_recently_used_goes_first();
+    test_streams_pass();
     test_files_are_apart();
     test_served_but_not_kept();
     test_spares_of_other_sizes_leave();

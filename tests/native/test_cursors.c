@@ -141,9 +141,22 @@ static void test_sharing(void) {
     note(80 * MIB, 4 * KIB); /* a single small read behind is no reader */
     struct zipfs_cursor *front = note(100 * MIB, MIB);
     CHECK(!zipfs_cursors_is_shared(&cursors, front, 32 * MIB));
-    note(75 * MIB, MIB);
+    const struct zipfs_cursor *back = note(75 * MIB, MIB);
     CHECK(!zipfs_cursors_is_shared(&cursors, front, 20 * MIB));
     CHECK(zipfs_cursors_is_shared(&cursors, front, 32 * MIB));
+    CHECK(!zipfs_cursors_is_shared(&cursors, back, 32 * MIB)); /* nobody comes after */
+    for (uint64_t i = 76; i < 95; i++)
+        note(i * MIB, MIB);
+    CHECK(zipfs_cursors_is_shared(&cursors, back, 32 * MIB)); /* the other may have left something out */
+}
+
+/* Many read in front, so that long nothing is heard of the one behind. */
+static void test_a_reader_far_behind_counts(void) {
+    memset(&cursors, 0, sizeof cursors);
+    for (uint64_t i = 0; i < 10; i++)
+        note(i * MIB, MIB);
+    for (uint64_t i = 0; i < 3000; i++)
+        CHECK(zipfs_cursors_is_shared(&cursors, note(30 * MIB + i * 4 * KIB, 4 * KIB), 32 * MIB));
 }
 
 /* What comes late from a thread of the same reader is not read twice. */
@@ -157,6 +170,7 @@ static void test_overtaking_is_no_sharing(void) {
 
 int main(void) {
     test_sharing();
+    test_a_reader_far_behind_counts();
     test_overtaking_is_no_sharing();
     test_window_grows_with_success();
     for (uint64_t seed = 1; seed <= 20; seed++)

@@ -117,7 +117,7 @@ static void test_random_reads(size_t budget) {
 static void test_slices(void) {
     static uint8_t buffer[ZIPFS_SLICES_SIZE_MAX];
     struct zipfs_slices slices;
-    struct zipfs_cache *cache = new_cache(4 << 20);
+    struct zipfs_cache *cache = new_cache(8 * 65536); /* too small to keep whole chunks for others */
     struct zipfs_file *file = open_sample(cache);
     CHECK_EQUAL(zipfs_file_read(file, buffer, 1000, 65536, &slices), 1000);
     CHECK(slices.num_slices == 1 && slices.slices[0].held);
@@ -155,6 +155,25 @@ static void test_decodes_once(void) {
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
     zipfs_file_unref(file);
     zipfs_cache_free(cache);
+}
+
+/* Whoever reads a mount's file from its start is perhaps followed: chunks stay, as far as the cache reaches. */
+static void test_kept_for_followers(void) {
+    static uint8_t buffer[ZIPFS_SLICES_SIZE_MAX];
+    struct zipfs_slices slices;
+    for (int holds_all = 0; holds_all < 2; holds_all++) {
+        struct zipfs_cache *cache = new_cache(holds_all ? 4 * sample.plain_size : 32 * 65536);
+        struct zipfs_file *file = open_sample(cache);
+        for (int reader = 0; reader < 3; reader++)
+            for (size_t offset = 0; offset < sample.plain_size; offset += sizeof buffer) {
+                CHECK(zipfs_file_read(file, buffer, sizeof buffer, offset, &slices) > 0);
+                zipfs_file_put(file, &slices);
+            }
+        CHECK_EQUAL(stats_of(cache).chunks_decoded == sample.header.num_chunks, holds_all);
+        CHECK(stats_of(cache).cache_bytes > 0);
+        zipfs_file_unref(file);
+        zipfs_cache_free(cache);
+    }
 }
 
 /* ---- damage ---- */
@@ -320,6 +339,7 @@ int main(void) {
     test_random_reads(1 << 30);
     test_slices();
     test_decodes_once();
+    test_kept_for_followers();
     test_damage();
     test_truncated_while_open();
     test_pass_through();
