@@ -222,11 +222,14 @@ static uint64_t gain(uint32_t weight, unsigned freq) {
     return (uint64_t)weight * (slot_cost[freq] - slot_cost[freq + 1]);
 }
 
-static unsigned best_to_raise(const uint32_t *weight, const uint16_t *freq, unsigned k) {
+static unsigned largest(const uint64_t *value, unsigned k) {
     unsigned best = 0;
+    uint64_t most = value[0];
     for (unsigned s = 1; s < k; s++)
-        if (gain(weight[s], freq[s]) > gain(weight[best], freq[best]))
+        if (value[s] > most) {
+            most = value[s];
             best = s;
+        }
     return best;
 }
 
@@ -261,6 +264,7 @@ static void correct_weights(const uint32_t *weight, unsigned k, size_t n, uint32
  * gain. Returns the cost. Two symbols at least, so that none has all slots. */
 static uint64_t quantise(const uint32_t *true_weight, unsigned k, size_t n, uint16_t *freq) {
     uint32_t weight[ZIPFS_RANS_MAX_SYMBOLS];
+    uint64_t by_one_more[ZIPFS_RANS_MAX_SYMBOLS];
     unsigned sum = 0;
     correct_weights(true_weight, k, n, weight);
     for (unsigned s = 0; s < k; s++) {
@@ -268,16 +272,20 @@ static uint64_t quantise(const uint32_t *true_weight, unsigned k, size_t n, uint
         freq[s] = (uint16_t)(share ? share : 1);
         sum += freq[s];
     }
-    for (; sum < 256; sum++)
-        freq[best_to_raise(weight, freq, k)]++;
     for (; sum > 256; sum--)
         freq[best_to_lower(weight, freq, k)]--;
+    for (unsigned s = 0; s < k; s++)
+        by_one_more[s] = gain(weight[s], freq[s]);
+    for (; sum < 256; sum++) {
+        unsigned up = largest(by_one_more, k);
+        by_one_more[up] = gain(weight[up], ++freq[up]);
+    }
     for (;;) {
-        unsigned up = best_to_raise(weight, freq, k), down = best_to_lower(weight, freq, k);
-        if (down == k || up == down || gain(weight[up], freq[up]) <= gain(weight[down], freq[down] - 1u))
+        unsigned up = largest(by_one_more, k), down = best_to_lower(weight, freq, k);
+        if (down == k || up == down || by_one_more[up] <= gain(weight[down], freq[down] - 1u))
             break;
-        freq[up]++;
-        freq[down]--;
+        by_one_more[up] = gain(weight[up], ++freq[up]);
+        by_one_more[down] = gain(weight[down], --freq[down]);
     }
     uint64_t cost = 0;
     for (unsigned s = 0, start = 0; s < k; start += freq[s], s++)
