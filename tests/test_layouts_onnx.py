@@ -8,9 +8,13 @@ import pytest
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper
 
+from hub import COMMIT, add_snapshot
+from safetensors import numpy as safetensors_numpy
+
 import zipfs
+from zipfs.in_place_run import compress_in_place, decompress_in_place
 from zipfs.info import file_info
-from zipfs.layouts import Segment, detect, onnx_external
+from zipfs.layouts import Aliases, Segment, detect, onnx_external
 from zipfs.source import Source
 
 TYPES = {
@@ -227,3 +231,89 @@ def test_info_lists_the_tensors_of_external_data(rng, tmp_path):
     zipfs.compress(tmp_path / "plain", tmp_path / "stored")
     (segment,) = file_info(str(tmp_path / "stored/m.onnx_data.zipfs"))["segments"]
     assert (segment["name"], segment["dtype"], segment["plain_size"]) == ("w", "F32", SIZE)
+
+
+# ---- names that only symlinks have ----
+
+TENSORS = 4
+
+
+@pytest.fixture
+def hub(rng, tmp_path):
+    """A Hugging Face cache with a model of F32 weights as ONNX external data and as safetensors."""
+    arrays = {f"layer.{i}": rng.normal(0, 0.02, (512, 700 + i)).astype(np.float32) for i in range(TENSORS)}
+    graph = helper.make_graph([], "graph", [], [], [numpy_helper.from_array(a, n) for n, a in arrays.items()])
+    folder = tmp_path / "made"
+    folder.mkdir()
+    onnx.save(
+        helper.make_model(graph), folder / "model.onnx", save_as_external_data=True, location="model.onnx_data"
+    )
+    safetensors_numpy.save_file(arrays, folder / "model.safetensors")
+    files = {f"onnx/{name}": (folder / name).read_bytes() for name in ("model.onnx", "model.onnx_data")}
+    files["model.safetensors"] = (folder / "model.safetensors").read_bytes()
+    add_snapshot(tmp_path / "hub", "some/model", files, large=1)
+    return tmp_path / "hub"
+
+
+def stored(snapshot, name: str):
+    """The container that the symlink `name` of a compressed cache stands for."""
+    return str((snapshot / name).resolve()) + ".zipfs"
+
+
+def check_external_data(hub) -> None:
+    snapshot = hub / "models--some--model" / "snapshots" / COMMIT
+    facts = file_info(stored(snapshot, "onnx/model.onnx_data"))
+    assert [segment["name"] for segment in facts["segments"]] == [f"layer.{i}" for i in range(TENSORS)]
+    assert {segment["dtype"] for segment in facts["segments"]} == {"F32"}
+    as_safetensors = file_info(stored(snapshot, "model.safetensors"))["stored_size"]
+    assert abs(facts["stored_size"] - as_safetensors) < 0.003 * as_safetensors
+
+
+def test_external_data_among_the_blobs_of_a_cache(hub, tmp_path):
+    zipfs.compress(hub, tmp_path / "dst")
+    check_external_data(tmp_path / "dst")
+
+
+def test_external_data_among_blobs_compressed_in_place(hub, tmp_path):
+    """The model may be a container already when the data has its turn."""
+    compress_in_place(hub)
+    check_external_data(hub)
+    decompress_in_place(hub)
+    data = (hub / "models--some--model/snapshots" / COMMIT / "onnx/model.onnx_data").resolve()
+    model_blob = (hub / "models--some--model/snapshots" / COMMIT / "onnx/model.onnx").resolve()
+    zipfs.compress(model_blob, f"{model_blob}.zipfs")
+    model_blob.unlink()
+    compress_in_place(hub)
+    check_external_data(hub)
+    assert not data.exists()
+
+
+def test_symlinks_that_lead_out_of_the_folder_name_nothing(data_file, tmp_path):
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.mkdir()
+    inside.mkdir()
+    (outside / "a.onnx").write_bytes(model(external("a", "weights.bin")))
+    data_file.rename(inside / "blob")
+    (inside / "weights.bin").symlink_to("blob")
+    (inside / "a.onnx").symlink_to("../outside/a.onnx")
+    with Source(str(inside / "blob"), aliases=Aliases(str(inside))) as source:
+        assert source.segments() == []
+    with Source(str(inside / "blob"), aliases=Aliases(str(tmp_path))) as source:
+        assert [segment.name for segment in source.segments()] == ["a"]
+
+
+def test_aliases(tmp_path):
+    for path in ("x/blob", "y/z/file"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_bytes(b"")
+    for link, target in {"x/one": "blob", "y/two": "../x/one", "y/z/dead": "../gone", "y/loop": "loop", "y/d": "z"}.items():
+        (tmp_path / link).symlink_to(target)
+    aliases = Aliases(str(tmp_path))
+    assert aliases.of(str(tmp_path / "x/blob")) == [str(tmp_path / "x/one"), str(tmp_path / "y/two")]
+    assert aliases.of(str(tmp_path / "y/gone")) == [str(tmp_path / "y/z/dead")]
+    assert aliases.of(str(tmp_path / "y/z/file")) == []
+    (tmp_path / "late").symlink_to("y/z/file")
+    assert aliases.of(str(tmp_path / "y/z/file")) == []
+    aliases.forget()
+    assert aliases.of(str(tmp_path / "y/z/file")) == [str(tmp_path / "late")]
+    assert Aliases().of(str(tmp_path / "x/blob")) == []

@@ -11,6 +11,7 @@ from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsErro
 from zipfs.folder import Summary, convert_file, mirror
 from zipfs.importers import Importer
 from zipfs.importers.imported import Imported
+from zipfs.layouts import Aliases
 from zipfs.names import HEADER_SIZE, show
 from zipfs.output import Batch, Output, copy_file, discarding
 from zipfs.pipeline import CHUNK_LOG2, PipelinePool
@@ -100,6 +101,7 @@ class Compressor:
     """The Converter (zipfs/folder.py) that compresses. One caller at a time.
 
     root: the folder that GLOBs of the rules are relative to, or None where one file was named. tally: what was done.
+    aliases: names that symlinks in the root give to files.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Compressor:
     ):
         self.force = force
         self.tally = Tally()
+        self.aliases = Aliases(root)
         self._pipelines = pipelines
         self._importer = importer
         self._rules = rules
@@ -128,7 +131,7 @@ class Compressor:
         plain = os.path.join(directory, name)
         container = plain + names.SUFFIX
         choice = self._choice(path)
-        with Source(path, follow, choice.dtype) as source:
+        with Source(path, follow, choice.dtype, self.aliases) as source:
             imported = self._importer.open(source, kept, alone=follow)
             if imported is not None:
                 return self._import(imported, os.path.join(directory, imported.name), batch, choice.level)
@@ -154,7 +157,7 @@ class Compressor:
     def convert_to(self, path: str, container: str, batch: Batch) -> Sizes:
         """Makes the container that the caller named, whatever it saves."""
         choice = self._choice(path)
-        with Source(path, dtype=choice.dtype) as source:
+        with Source(path, dtype=choice.dtype, aliases=self.aliases) as source:
             refuse_named(path, container, choice)
             imported = self._importer.open(source, alone=True)
             return self._compress(imported or source, Output(container, self.force), batch, choice.level, None)

@@ -11,6 +11,7 @@ from zipfs.importers import Importer
 from zipfs.importers.imported import Imported
 from zipfs.index import index_size
 from zipfs.info import ratio, total
+from zipfs.layouts import Aliases
 from zipfs.names import HEADER_SIZE
 from zipfs.output import refuse_existing
 from zipfs.pipeline import CHUNK_LOG2
@@ -69,6 +70,7 @@ class _Estimator:
         self._force = force
         self._codec = _native.Codec(CHUNK_LOG2)
         self._tally = Tally()
+        self._aliases = Aliases(root)
 
     def all(self, path: str) -> Estimates:
         """The file at `path`, whose failure is raised, or all that are in the folder."""
@@ -88,7 +90,7 @@ class _Estimator:
         is_named = self._dst is not None and follow and not os.path.isdir(self._dst)
         if is_named:
             refuse_named(path, self._dst, choice)
-        with naming(path), Source(path, follow, choice.dtype) as source:
+        with naming(path), Source(path, follow, choice.dtype, self._aliases) as source:
             imported = self._import(source)
             name = os.path.basename(path) if imported is None else imported.name
             self._refuse_taken(path, name)

@@ -61,7 +61,7 @@ class Containers(Compressor):
     """The Form that compress makes. Files that are containers stay, and files that would save too little."""
 
     def open(self, path: str) -> Source:
-        return Source(path, False, self._choice(path).dtype)
+        return Source(path, False, self._choice(path).dtype, self.aliases)
 
     def target(self, source: Source, name: str) -> str | None:
         is_container = names.has_suffix(name) and source.has_magic()

@@ -59,6 +59,7 @@ class InPlaceKeeper(_Keeper):
 
     def __init__(self, form: Containers, note: Note):
         super().__init__(note)
+        self._aliases = form.aliases
         self._in_place = InPlace(form)
 
     def entered(self, folder: str) -> None:
@@ -69,6 +70,7 @@ class InPlaceKeeper(_Keeper):
 
     def keep(self, paths: list[str]) -> list[str]:
         waiting: dict[str, list[str]] = {}
+        self._aliases.forget()
         with Batch() as batch:
             for links in _by_file(paths):
                 waiting[links[0]] = links
@@ -135,6 +137,7 @@ class MirrorKeeper(_Keeper):
     def keep(self, paths: list[str]) -> list[str]:
         kept: dict[str, set[str]] = {}
         made: dict[str, Sizes] = {}
+        self._compressor.aliases.forget()
         with Batch() as batch:
             for path in paths:
                 folder = os.path.dirname(path)

@@ -5,7 +5,7 @@ import stat
 
 from zipfs import names
 from zipfs.errors import FormatError, SourceChangedError, UsageError
-from zipfs.layouts import Segment, detect, forced
+from zipfs.layouts import Aliases, Segment, detect, forced
 from zipfs.names import show
 
 SMALL = 64 << 10
@@ -16,15 +16,18 @@ class Source:
     """A regular file open for reading. A context manager.
 
     follow: whether a symlink is followed (for paths that a user named, not for what a folder holds). dtype: of the
-    elements of a file that tells none itself.
+    elements of a file that tells none itself. aliases: its names besides `path`.
     """
 
     is_original = True
     """Whether these are the bytes of a file that somebody has, so that their SHA-256 says something: the container
     tells it. False for what importers make (zipfs/importers)."""
 
-    def __init__(self, path: str, follow: bool = True, dtype: str | None = None):
+    def __init__(
+        self, path: str, follow: bool = True, dtype: str | None = None, aliases: Aliases | None = None
+    ):
         self.path = path
+        self._aliases = aliases
         self._dtype = dtype
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
         self.fd = os.open(path, flags)
@@ -42,7 +45,7 @@ class Source:
 
     def segments(self) -> list[Segment]:
         """The tensors of the file (zipfs/layouts)."""
-        found = detect(self.pread, self.size, self.path)
+        found = detect(self.pread, self.size, self.path, self._aliases)
         return forced(self._dtype, self.size) if self._dtype and not found else found
 
     def is_container(self) -> bool:

@@ -10,18 +10,19 @@ nothing that a file holds is executed.
 from collections.abc import Callable, Iterator
 
 from zipfs.layouts import gguf, npy, onnx, onnx_external, safetensors, torch_zip, zip_directory
+from zipfs.layouts.aliases import Aliases
 from zipfs.layouts.segment import DTYPES, Broken, Pread, Segment, forced
 
-__all__ = ["DTYPES", "Segment", "detect", "forced"]
+__all__ = ["DTYPES", "Aliases", "Segment", "detect", "forced"]
 
 Finder = Callable[[Pread, int], list[Segment]]
 
 
-def detect(pread: Pread, size: int, path: str | None = None) -> list[Segment]:
+def detect(pread: Pread, size: int, path: str | None = None, aliases: Aliases | None = None) -> list[Segment]:
     """Tensors of the plain file of `size` bytes that pread(count, offset) reads, by ascending offset; none when it is
     opaque. OSError where it cannot be read.
 
-    path: where it lies, if it may be external data of an ONNX model beside it.
+    path: where it lies, if it may be external data of an ONNX model beside it; aliases: its other names.
     """
 
     def within(count: int, offset: int) -> bytes:
@@ -32,7 +33,7 @@ def detect(pread: Pread, size: int, path: str | None = None) -> list[Segment]:
             return find(within, size)
         except Broken:
             continue
-    return [] if path is None else onnx_external.find(path, size)
+    return [] if path is None else onnx_external.find(path, size, aliases or Aliases())
 
 
 def _candidates(start: bytes) -> Iterator[Finder]:

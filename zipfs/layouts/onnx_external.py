@@ -1,13 +1,15 @@
 """External data of ONNX: a file without a header, whose layout an .onnx file in the same folder tells.
 
-Only files of that folder are looked at, as they are or as containers; what they name in other folders counts for
-nothing.
+Only files of that folder are looked at, as they are or as containers, and what symlinks there lead to; what they name
+in other folders counts for nothing. A file that symlinks lead to is looked for where these are: the files of a Hugging
+Face cache have their names in snapshots alone.
 """
 
 import os
 import stat
 
 from zipfs import _native, names
+from zipfs.layouts.aliases import Aliases
 from zipfs.layouts.onnx import read_model
 from zipfs.layouts.segment import Segment, arrange
 
@@ -17,35 +19,48 @@ MAX_ENTRIES = 10_000
 """Files of a folder that are looked at."""
 MAX_MODELS = 16
 """Models of a folder that are read."""
+MAX_ALIASES = 16
+"""Symlinks to a file that are followed back."""
 
 _SUFFIX = ".onnx"
 _CACHE_SIZE = 4 << 20
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
-def find(path: str, size: int) -> list[Segment]:
+def find(path: str, size: int, aliases: Aliases) -> list[Segment]:
     """Tensors in the file `path` of `size` bytes, by ascending offset, as the first model says that has some there."""
     if size < MIN_SIZE:
         return []
-    folder, name = os.path.split(path)
-    for model in _models(folder or ".", name):
-        segments = _tensors_of(os.path.join(folder, model), name)
-        if segments:
-            return arrange(segments, size)
+    for known_as in (path, *aliases.of(path)[:MAX_ALIASES]):
+        folder, name = os.path.split(known_as)
+        for model in _models(folder or ".", name, aliases):
+            segments = _tensors_of(model, name)
+            if segments:
+                return arrange(segments, size)
     return []
 
 
-def _models(folder: str, name: str) -> list[str]:
-    """Names of the models in the folder, those first that `name` begins with."""
+def _models(folder: str, name: str, aliases: Aliases) -> list[str]:
+    """Paths of the models in the folder, those first that `name` begins with."""
     found = []
     try:
         with os.scandir(folder) as entries:
             for _, entry in zip(range(MAX_ENTRIES), entries, strict=False):
-                if names.plain_name(entry.name).endswith(_SUFFIX) and entry.is_file(follow_symlinks=False):
-                    found.append(entry.name)
+                if names.plain_name(entry.name).endswith(_SUFFIX) and not entry.is_dir(follow_symlinks=False):
+                    found.append(entry)
     except OSError:
         return []
-    return sorted(found, key=lambda model: (not name.startswith(_stem(model)), model))[:MAX_MODELS]
+    found.sort(key=lambda model: (not name.startswith(_stem(model.name)), model.name))
+    paths = [_path(model, aliases) for model in found[:MAX_MODELS]]
+    return [path for path in paths if path is not None]
+
+
+def _path(model: os.DirEntry, aliases: Aliases) -> str | None:
+    """Where the model is, if it is a symlink perhaps as a container that has taken its target's place."""
+    if not model.is_symlink():
+        return model.path
+    target = aliases.target(model.path)
+    return target + names.SUFFIX if target is not None and not os.path.lexists(target) else target
 
 
 def _stem(model: str) -> str:
@@ -53,7 +68,7 @@ def _stem(model: str) -> str:
 
 
 def _tensors_of(model: str, name: str) -> list[Segment]:
-    """What the model says of the file `name` beside it; nothing where it cannot be read."""
+    """What the model says of the file `name` beside it; nothing where it is no file that can be read."""
     try:
         fd = os.open(model, _FLAGS)
     except OSError:
