@@ -12,6 +12,7 @@ enum {
     SOURCE_STEP = 1 << 20,
     DECODE_MOST = 1 << 20,  /* but two chunks or more: further ahead they leave the processor's caches before use */
     LIKELY_SHARE = 20,      /* beyond a tensor's end, at most this part of what was read */
+    AROUND_MAX = 512 << 10, /* 128 KiB are its window, and two threads at one mapping have come to 380 KiB */
     DROP_STEP = 16 << 20,
     DROP_DISTANCE = 8 << 20, /* what threads of one reader may still be at */
     START_MAX = 8 << 20,     /* a stream that begins before is one of the whole file: the same threads */
@@ -97,9 +98,14 @@ static uint64_t next_border(const struct zipfs_file *file, uint64_t offset) {
 }
 
 /* How far it is likely that the stream goes on: to the end of the tensor that is being read, or a little of what it has
- * read already, so that little is decoded for nothing. */
+ * read already, so that little is decoded for nothing. The kernel reads a little around what it is asked for, which is
+ * no sign that a second tensor is wanted. */
 static uint64_t likely_end(const struct zipfs_file *file, const struct zipfs_cursor *cursor) {
-    uint64_t tensor_end = zipfs_tensors_end(file->stream.tensors, cursor->next - 1, file->size);
+    const struct zipfs_tensors *tensors = file->stream.tensors;
+    uint64_t first_end = zipfs_tensors_end(tensors, cursor->start + AROUND_MAX, file->size);
+    if (cursor->next <= first_end + AROUND_MAX)
+        return first_end;
+    uint64_t tensor_end = zipfs_tensors_end(tensors, cursor->next - 1, file->size);
     uint64_t little_end = cursor->next + cursor->covered / LIKELY_SHARE;
     uint64_t end = tensor_end > little_end ? tensor_end : little_end;
     return end < file->size ? end : file->size;

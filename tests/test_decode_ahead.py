@@ -120,6 +120,21 @@ def test_one_tensor_and_its_chunks(make_container, rng):
     assert stats["chunks_decoded"] <= last - first + 1
 
 
+@pytest.mark.parametrize("past", [64 << 10, 384 << 10])
+def test_what_the_kernel_reads_around_a_tensor(make_container, rng, past):
+    """A page before it and a little after it: the next tensor is not begun."""
+    size = 6 * CHUNK + 1554
+    tensors = {f"t{i}": ("BF16", [size // 2], weights(rng, "BF16", size // 2)) for i in range(5)}
+    plain = safetensors_bytes(tensors)
+    start = len(plain) - 3 * size
+    end = start + size + past
+    with open_file(make_container(plain, "x.safetensors")) as file:
+        read(file, plain, start // 4096 * 4096, end)
+        stats = settle(file)
+    assert stats["ahead_used_bytes"] == stats["ahead_bytes"] > 0
+    assert stats["chunks_decoded"] == (end - 1) // CHUNK - start // CHUNK + 1
+
+
 def test_readers_of_one_file_share_chunks(make_container, plain):
     """Four readers, one behind the other: every chunk is decoded once, whoever came first."""
     with open_file(make_container(plain)) as file:
