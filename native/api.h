@@ -7,6 +7,7 @@
 #include "zipfs.h"
 
 #define ZIPFS_API_CAPSULE "zipfs._native.api"
+#define ZIPFS_SCAN_CAPSULE "zipfs._native.scan" /* of a struct zipfs_scan, which goes with it */
 
 /* The functions of zipfs.h of those names. */
 struct zipfs_api {

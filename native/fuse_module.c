@@ -101,24 +101,31 @@ static bool parse_version(PyObject *facts, struct zipfs_version *version_ret) {
     return true;
 }
 
-static bool parse_entry(PyObject *entry, struct zipfs_listing *listing) {
-    struct zipfs_version version;
-    const char *name;
-    PyObject *facts;
-    if (!PyArg_ParseTuple(entry, "yO", &name, &facts) || !parse_version(facts, &version))
-        return false;
-    if (zipfs_listing_add(listing, name, &version))
-        return true;
-    PyErr_NoMemory();
-    return false;
+static int64_t to_ns(struct timespec time) {
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-static bool parse_listing(PyObject *entries, struct zipfs_listing *listing) {
-    Py_ssize_t count = PyList_Size(entries);
-    for (Py_ssize_t i = 0; i < count; i++)
-        if (!parse_entry(PyList_GetItem(entries, i), listing))
+static struct zipfs_version to_version(const struct zipfs_found *found) {
+    const struct stat *st = &found->st;
+    return (struct zipfs_version){
+        .dev = st->st_dev, .ino = st->st_ino, .mode = st->st_mode, .num_links = (uint32_t)st->st_nlink,
+        .uid = st->st_uid, .gid = st->st_gid, .size = found->size, .num_blocks = found->num_blocks,
+        .block_size = (uint32_t)found->block_size, .atime_ns = to_ns(st->st_atim), .mtime_ns = to_ns(st->st_mtim),
+        .ctime_ns = to_ns(st->st_ctim), .stored_size = (uint64_t)st->st_size, .is_container = found->is_container,
+    };
+}
+
+/* A scan of the folder is read without a Python object for each of its entries: there may be 100,000. */
+static bool parse_listing(PyObject *capsule, struct zipfs_listing *listing) {
+    const struct zipfs_scan *scan = PyCapsule_GetPointer(capsule, ZIPFS_SCAN_CAPSULE);
+    for (size_t i = 0; scan && i < scan->num_entries; i++) {
+        struct zipfs_version version = to_version(&scan->entries[i]);
+        if (!zipfs_listing_add(listing, scan->names + scan->entries[i].name_offset, &version)) {
+            PyErr_NoMemory();
             return false;
-    return count >= 0;
+        }
+    }
+    return scan;
 }
 
 static bool parse_statvfs(PyObject *source, struct statvfs *statvfs_ret) {
@@ -160,9 +167,9 @@ static int tree_list(void *context, const char *path, struct zipfs_listing *list
     SessionObject *self = context;
     if (!enter_python())
         return ENOMEM;
-    PyObject *entries = PyObject_CallMethod(self->operations, "list", "y", path);
-    int error = entries && parse_listing(entries, listing) ? 0 : take_error("list");
-    Py_XDECREF(entries);
+    PyObject *scan = PyObject_CallMethod(self->operations, "list", "y", path);
+    int error = scan && parse_listing(scan, listing) ? 0 : take_error("list");
+    Py_XDECREF(scan);
     leave_python();
     return error;
 }

@@ -1,26 +1,26 @@
-/* What the source holds: attributes, and the headers of containers, remembered in a table of small sets, in one of
- * which each file has a place. */
-#include <dirent.h>
+/* What the source holds at a path: attributes, and the headers of containers, remembered in a table of small sets, in
+ * one of which each file has a place. */
+#include "headers.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "grow.h"
 #include "io.h"
-#include "zipfs.h"
 
-enum { SET_SIZE = 4, NUM_SETS = 1 << 15 }; /* 7 MiB, of which the kernel gives what is touched */
+enum { SET_SIZE = 4, NUM_SETS = 1 << 16 }; /* 14 MiB, of which the kernel gives what is touched; 100,000 files fit */
+enum { DAMAGED_BLOCK_SIZE = 4096 };
 
 /* All zeros: free, as no file has inode 0. */
 struct place {
     uint64_t dev, ino, size;
     int64_t mtime_ns, ctime_ns;
     uint64_t plain_size;
-    uint32_t chunk_size;
-    uint32_t status;
+    uint32_t chunk_size; /* 0: no container */
 };
 
 struct zipfs_headers {
@@ -60,11 +60,15 @@ static struct place *set_of(struct zipfs_headers *headers, const struct stat *st
     return headers->places[(x >> 32) % NUM_SETS];
 }
 
+static bool is_of_file(const struct place *place, const struct stat *st) {
+    return place->ino == st->st_ino && place->dev == st->st_dev;
+}
+
 /* Where this file is remembered, in whichever version; else a free place, else one that is taken from another. */
 static struct place *place_of(struct place *set, const struct stat *st) {
     struct place *best = &set[st->st_ctim.tv_nsec % SET_SIZE];
     for (int i = 0; i < SET_SIZE; i++) {
-        if (set[i].ino == st->st_ino && set[i].dev == st->st_dev)
+        if (is_of_file(&set[i], st))
             return &set[i];
         if (set[i].ino == 0)
             best = &set[i];
@@ -72,17 +76,33 @@ static struct place *place_of(struct place *set, const struct stat *st) {
     return best;
 }
 
+/* Sets what is shown of the file. chunk_size 0: it is no container. The blocks are those of the stored bytes, so that
+ * `du` shows what is saved; but none would tell of a hole. */
+static void set_shown(struct zipfs_found *found, uint64_t plain_size, uint64_t chunk_size) {
+    const struct stat *st = &found->st;
+    found->is_container = chunk_size > 0;
+    found->size = found->is_container ? plain_size : (uint64_t)st->st_size;
+    found->block_size = found->is_container ? chunk_size : (uint64_t)st->st_blksize;
+    found->num_blocks = (uint64_t)st->st_blocks;
+    if (S_ISREG(st->st_mode) && found->size > 0 && found->num_blocks == 0)
+        found->num_blocks = 1;
+}
+
+bool zipfs_is_known(struct zipfs_headers *headers, const struct stat *st) {
+    pthread_mutex_lock(&headers->lock);
+    bool known = is_of_file(place_of(set_of(headers, st), st), st);
+    pthread_mutex_unlock(&headers->lock);
+    return known;
+}
+
 static bool recall(struct zipfs_headers *headers, struct zipfs_found *found) {
     const struct stat *st = &found->st;
     pthread_mutex_lock(&headers->lock);
     const struct place *place = place_of(set_of(headers, st), st);
-    bool known = place->ino == st->st_ino && place->dev == st->st_dev && place->size == (uint64_t)st->st_size
+    bool known = is_of_file(place, st) && place->size == (uint64_t)st->st_size
                  && place->mtime_ns == to_ns(st->st_mtim) && place->ctime_ns == to_ns(st->st_ctim);
-    if (known) {
-        found->status = place->status;
-        found->plain_size = place->plain_size;
-        found->chunk_size = place->chunk_size;
-    }
+    if (known)
+        set_shown(found, place->plain_size, place->chunk_size);
     pthread_mutex_unlock(&headers->lock);
     return known;
 }
@@ -96,9 +116,8 @@ static void remember(struct zipfs_headers *headers, const struct zipfs_found *fo
         .size = (uint64_t)st->st_size,
         .mtime_ns = to_ns(st->st_mtim),
         .ctime_ns = to_ns(st->st_ctim),
-        .plain_size = found->plain_size,
-        .chunk_size = (uint32_t)found->chunk_size,
-        .status = found->status,
+        .plain_size = found->size,
+        .chunk_size = found->is_container ? (uint32_t)found->block_size : 0,
     };
     pthread_mutex_unlock(&headers->lock);
 }
@@ -116,21 +135,19 @@ static int read_header(int fd, struct zipfs_found *found) {
     ssize_t got = pread_full(fd, head, sizeof head, 0);
     if (got < 0)
         return (int)got;
-    found->status = zipfs_header_parse(head, (size_t)got, (uint64_t)found->st.st_size, &header);
-    if (found->status == ZIPFS_OK) {
-        found->plain_size = header.plain_size;
-        found->chunk_size = (uint64_t)1 << header.chunk_log2;
-    }
+    uint64_t size = (uint64_t)found->st.st_size;
+    enum zipfs_status status = zipfs_header_parse(head, (size_t)got, size, &header);
+    if (status == ZIPFS_OK)
+        set_shown(found, header.plain_size, (uint64_t)1 << header.chunk_log2);
+    else if (status == ZIPFS_BAD_MAGIC)
+        set_shown(found, 0, 0);
+    else /* only the stored size is left to show */
+        set_shown(found, size, DAMAGED_BLOCK_SIZE);
     return 0;
 }
 
-/* Finds out whether the regular file at path is a container. found->st is that of the file that was read, then. */
-static int look_into(struct zipfs_headers *headers, int dir_fd, const char *path, struct zipfs_found *found) {
-    if (recall(headers, found))
-        return 0;
+int zipfs_read_header(struct zipfs_headers *headers, int dir_fd, const char *path, struct zipfs_found *found) {
     int fd = zipfs_open_beneath(dir_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-    if (fd == -EACCES || fd == -EPERM) /* nobody can read it through us under any name */
-        return 0;
     if (fd < 0)
         return fd;
     atomic_fetch_add(&headers->num_reads, 1);
@@ -141,85 +158,28 @@ static int look_into(struct zipfs_headers *headers, int dir_fd, const char *path
     return error;
 }
 
-int zipfs_find_beneath(struct zipfs_headers *headers, int dir_fd, const char *path, struct zipfs_found *found_ret) {
-    struct zipfs_found found = {.status = ZIPFS_BAD_MAGIC};
-    int error = zipfs_stat_beneath(dir_fd, path, &found.st);
-    if (!error && S_ISREG(found.st.st_mode))
-        error = look_into(headers, dir_fd, path, &found);
-    if (!error)
-        *found_ret = found;
-    return error;
+int zipfs_look_into(struct zipfs_headers *headers, int dir_fd, const char *path, const char *suffix,
+                    struct zipfs_found *found) {
+    set_shown(found, 0, 0);
+    if (!S_ISREG(found->st.st_mode) || !zipfs_has_suffix(path, suffix) || recall(headers, found))
+        return 0;
+    int error = zipfs_read_header(headers, dir_fd, path, found);
+    return error == -EACCES || error == -EPERM ? 0 : error; /* nobody can read it through us under any name */
 }
 
-/* ---- scans ---- */
-
-/* Entries that the folder itself tells to be of no kind that is served need no look. */
-static bool may_be_served(const struct dirent *entry) {
-    if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-        return false;
-    return entry->d_type == DT_UNKNOWN || entry->d_type == DT_REG || entry->d_type == DT_DIR
-           || entry->d_type == DT_LNK;
-}
-
-static bool has_suffix(const char *name, const char *suffix) {
+bool zipfs_has_suffix(const char *path, const char *suffix) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     size_t name_size = strlen(name), suffix_size = strlen(suffix);
     return name_size > suffix_size && strcmp(name + name_size - suffix_size, suffix) == 0;
 }
 
-/* false: the entry is not to be shown. */
-static bool look_at(struct zipfs_headers *headers, int folder_fd, const char *name, const char *suffix,
-                    struct zipfs_found *found) {
-    if (fstatat(folder_fd, name, &found->st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
-        return false;
-    if (S_ISREG(found->st.st_mode) && has_suffix(name, suffix))
-        return look_into(headers, folder_fd, name, found) != -ENOENT;
-    return S_ISREG(found->st.st_mode) || S_ISDIR(found->st.st_mode) || S_ISLNK(found->st.st_mode);
-}
-
-static bool add(struct zipfs_scan *scan, const char *name, const struct zipfs_found *found) {
-    size_t name_size = strlen(name) + 1;
-    if (!zipfs_grow((void **)&scan->entries, &scan->max_entries, scan->num_entries + 1, sizeof *scan->entries)
-        || !zipfs_grow((void **)&scan->names, &scan->names_capacity, scan->names_size + name_size, 1))
-        return false;
-    memcpy(scan->names + scan->names_size, name, name_size);
-    scan->entries[scan->num_entries] = *found;
-    scan->entries[scan->num_entries++].name_offset = scan->names_size;
-    scan->names_size += name_size;
-    return true;
-}
-
-static int scan_folder(struct zipfs_headers *headers, DIR *folder, const char *suffix, struct zipfs_scan *scan) {
-    struct dirent *entry;
-    while (errno = 0, (entry = readdir(folder))) {
-        struct zipfs_found found = {.status = ZIPFS_BAD_MAGIC};
-        if (!may_be_served(entry) || !look_at(headers, dirfd(folder), entry->d_name, suffix, &found))
-            continue;
-        if (!add(scan, entry->d_name, &found))
-            return -ENOMEM;
-    }
-    return -errno;
-}
-
-int zipfs_scan_beneath(struct zipfs_headers *headers, int dir_fd, const char *path, const char *suffix,
-                       struct zipfs_scan *scan_ret) {
-    int fd = zipfs_open_beneath(dir_fd, path, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
-    if (fd < 0)
-        return fd;
-    DIR *folder = fdopendir(fd);
-    if (!folder) {
-        int error = -errno;
-        close(fd);
-        return error;
-    }
-    *scan_ret = (struct zipfs_scan){0};
-    int error = scan_folder(headers, folder, suffix, scan_ret);
-    closedir(folder);
-    if (error)
-        zipfs_scan_free(scan_ret);
+int zipfs_find_beneath(struct zipfs_headers *headers, int dir_fd, const char *path, const char *suffix,
+                       struct zipfs_found *found_ret) {
+    struct zipfs_found found = {0};
+    int error = zipfs_stat_beneath(dir_fd, path, &found.st);
+    if (!error)
+        error = zipfs_look_into(headers, dir_fd, path, suffix, &found);
+    if (!error)
+        *found_ret = found;
     return error;
-}
-
-void zipfs_scan_free(struct zipfs_scan *scan) {
-    free(scan->entries);
-    free(scan->names);
 }

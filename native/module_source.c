@@ -1,18 +1,26 @@
 /* Python: the source folder, and the table of functions for zipfs._fuse. */
 #include <errno.h>
-#include <sys/stat.h>
+#include <stdlib.h>
 
 #include "api.h"
 #include "module.h"
 
 /* (dev, ino, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns) */
-static PyObject *stat_tuple(const struct stat *st) {
+static PyObject *stat_tuple(const struct stat *st, uint64_t size, uint64_t num_blocks, uint64_t block_size) {
 #define NS(time) ((long long)(time).tv_sec * 1000000000 + (time).tv_nsec)
-    return Py_BuildValue("(KKIKIILLLLLL)", (unsigned long long)st->st_dev, (unsigned long long)st->st_ino,
+    return Py_BuildValue("(KKIKIIKKKLLL)", (unsigned long long)st->st_dev, (unsigned long long)st->st_ino,
                          (unsigned)st->st_mode, (unsigned long long)st->st_nlink, (unsigned)st->st_uid,
-                         (unsigned)st->st_gid, (long long)st->st_size, (long long)st->st_blocks,
-                         (long long)st->st_blksize, NS(st->st_atim), NS(st->st_mtim), NS(st->st_ctim));
+                         (unsigned)st->st_gid, (unsigned long long)size, (unsigned long long)num_blocks,
+                         (unsigned long long)block_size, NS(st->st_atim), NS(st->st_mtim), NS(st->st_ctim));
 #undef NS
+}
+
+/* (of the source, as shown, is_container) */
+static PyObject *found_tuple(const struct zipfs_found *found) {
+    const struct stat *st = &found->st;
+    return Py_BuildValue(
+        "(NNN)", stat_tuple(st, (uint64_t)st->st_size, (uint64_t)st->st_blocks, (uint64_t)st->st_blksize),
+        stat_tuple(st, found->size, found->num_blocks, found->block_size), PyBool_FromLong(found->is_container));
 }
 
 static PyObject *raise_errno(int error, const char *path) {
@@ -28,16 +36,6 @@ static PyObject *py_open_beneath(PyObject *module, PyObject *args) {
         return NULL;
     WITHOUT_GIL(fd = zipfs_open_beneath(dir_fd, path, flags));
     return fd >= 0 ? PyLong_FromLong(fd) : raise_errno(-fd, path);
-}
-
-/* (plain_size, chunk_size, None), (0, 0, status) for a header that breaks a rule, None for what is no container. */
-static PyObject *header_tuple(const struct zipfs_found *found) {
-    if (found->status == ZIPFS_BAD_MAGIC)
-        return Py_NewRef(Py_None);
-    if (found->status != ZIPFS_OK)
-        return Py_BuildValue("(iis)", 0, 0, zipfs_status_name(found->status));
-    return Py_BuildValue("(KKO)", (unsigned long long)found->plain_size, (unsigned long long)found->chunk_size,
-                         Py_None);
 }
 
 /* ---- Headers ---- */
@@ -64,41 +62,67 @@ static void headers_dealloc(HeadersObject *self) {
 
 static PyObject *headers_find(HeadersObject *self, PyObject *args) {
     int dir_fd, error;
-    const char *path;
+    const char *path, *suffix;
     struct zipfs_found found;
-    if (!PyArg_ParseTuple(args, "iy:find", &dir_fd, &path))
+    if (!PyArg_ParseTuple(args, "iyy:find", &dir_fd, &path, &suffix))
         return NULL;
     if (!self->headers)
         return zipfs_raise(ZIPFS_BAD_ARGUMENT, "Headers");
-    WITHOUT_GIL(error = zipfs_find_beneath(self->headers, dir_fd, path, &found));
-    return error ? raise_errno(-error, path) : Py_BuildValue("(NN)", stat_tuple(&found.st), header_tuple(&found));
+    WITHOUT_GIL(error = zipfs_find_beneath(self->headers, dir_fd, path, suffix, &found));
+    return error ? raise_errno(-error, path) : found_tuple(&found);
 }
 
-static PyObject *scan_list(const struct zipfs_scan *scan) {
-    PyObject *list = PyList_New(scan->num_entries);
-    for (size_t i = 0; list && i < scan->num_entries; i++) {
-        const struct zipfs_found *found = &scan->entries[i];
-        PyObject *item = Py_BuildValue("(yNN)", scan->names + found->name_offset, stat_tuple(&found->st),
-                                       header_tuple(found));
-        if (!item || PyList_SetItem(list, i, item) < 0)
-            Py_CLEAR(list);
-    }
-    return list;
+static void free_scan(PyObject *capsule) {
+    struct zipfs_scan *scan = PyCapsule_GetPointer(capsule, ZIPFS_SCAN_CAPSULE);
+    zipfs_scan_free(scan);
+    free(scan);
+}
+
+/* hidden NULL: what is there, not what is shown. */
+static int scan_folder(struct zipfs_headers *headers, int dir_fd, const char *path, const char *suffix,
+                       const char *hidden, struct zipfs_scan *scan) {
+    int error = zipfs_scan_beneath(headers, dir_fd, path, suffix, scan);
+    if (error || !hidden)
+        return error;
+    error = zipfs_scan_show(scan, suffix, hidden);
+    if (error)
+        zipfs_scan_free(scan);
+    return error;
 }
 
 static PyObject *headers_scan(HeadersObject *self, PyObject *args) {
     int dir_fd, error;
-    const char *path, *suffix;
-    struct zipfs_scan scan;
-    if (!PyArg_ParseTuple(args, "iyy:scan", &dir_fd, &path, &suffix))
+    const char *path, *suffix, *hidden = NULL;
+    if (!PyArg_ParseTuple(args, "iyy|y:scan", &dir_fd, &path, &suffix, &hidden))
         return NULL;
     if (!self->headers)
         return zipfs_raise(ZIPFS_BAD_ARGUMENT, "Headers");
-    WITHOUT_GIL(error = zipfs_scan_beneath(self->headers, dir_fd, path, suffix, &scan));
-    if (error)
+    struct zipfs_scan *scan = calloc(1, sizeof *scan);
+    if (!scan)
+        return PyErr_NoMemory();
+    WITHOUT_GIL(error = scan_folder(self->headers, dir_fd, path, suffix, hidden, scan));
+    if (error) {
+        free(scan);
         return raise_errno(-error, path);
-    PyObject *list = scan_list(&scan);
-    zipfs_scan_free(&scan);
+    }
+    PyObject *capsule = PyCapsule_New(scan, ZIPFS_SCAN_CAPSULE, free_scan);
+    if (!capsule) {
+        zipfs_scan_free(scan);
+        free(scan);
+    }
+    return capsule;
+}
+
+static PyObject *py_entries(PyObject *module, PyObject *capsule) {
+    (void)module;
+    const struct zipfs_scan *scan = PyCapsule_GetPointer(capsule, ZIPFS_SCAN_CAPSULE);
+    PyObject *list = scan ? PyList_New(scan->num_entries) : NULL;
+    for (size_t i = 0; list && i < scan->num_entries; i++) {
+        const struct zipfs_found *found = &scan->entries[i];
+        PyObject *item = Py_BuildValue("(yN)", scan->names + found->name_offset, found_tuple(found));
+        if (!item || PyList_SetItem(list, i, item) < 0)
+            Py_CLEAR(list);
+    }
     return list;
 }
 
@@ -132,20 +156,9 @@ static PyType_Spec headers_spec = {"zipfs._native.Headers", sizeof(HeadersObject
 
 /* ---- the module ---- */
 
-static PyObject *py_stat_beneath(PyObject *module, PyObject *args) {
-    (void)module;
-    int dir_fd, error;
-    const char *path;
-    struct stat st;
-    if (!PyArg_ParseTuple(args, "iy:stat_beneath", &dir_fd, &path))
-        return NULL;
-    WITHOUT_GIL(error = zipfs_stat_beneath(dir_fd, path, &st));
-    return error ? raise_errno(-error, path) : stat_tuple(&st);
-}
-
 static PyMethodDef functions[] = {
     {"open_beneath", py_open_beneath, METH_VARARGS, "openat2 beneath dir_fd without symlinks."},
-    {"stat_beneath", py_stat_beneath, METH_VARARGS, "Attributes of what is there, links not followed."},
+    {"entries", py_entries, METH_O, "What a scan found."},
     {NULL, NULL, 0, NULL},
 };
 

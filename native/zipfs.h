@@ -364,16 +364,16 @@ ZIPFS_API enum zipfs_status zipfs_headers_create(struct zipfs_headers **headers_
 ZIPFS_API void zipfs_headers_free(struct zipfs_headers *headers); /* NULL is allowed */
 ZIPFS_API uint64_t zipfs_headers_num_reads(struct zipfs_headers *headers); /* files whose header was read so far */
 
-/* What a file, folder or symlink is. The status is that of its header: BAD_MAGIC for what is no container. */
+/* A file, folder or symlink of the source, and what is shown of it. */
 struct zipfs_found {
-    struct stat st;
-    enum zipfs_status status;
-    uint64_t plain_size, chunk_size; /* when the status is OK */
-    size_t name_offset;              /* of a scan: in names, where each ends with its NUL */
+    struct stat st; /* of the source */
+    bool is_container;
+    uint64_t size, num_blocks, block_size; /* as shown; of a container whose header breaks a rule, the stored size */
+    size_t name_offset;                    /* of a scan: in names, where each ends with its NUL */
 };
-/* What is at path, of a symlink the link itself; only a regular file is looked at for a header. What may not be read is
- * no container. 0 or -errno. */
-ZIPFS_API int zipfs_find_beneath(struct zipfs_headers *headers, int dir_fd, const char *path,
+/* What is at path, of a symlink the link itself; only a regular file is looked at for a header, whose name ends with
+ * `suffix` and is longer. What may not be read is no container. 0 or -errno. */
+ZIPFS_API int zipfs_find_beneath(struct zipfs_headers *headers, int dir_fd, const char *path, const char *suffix,
                                  struct zipfs_found *found_ret);
 
 /* The files, folders and symlinks of a folder, unsorted. */
@@ -383,10 +383,13 @@ struct zipfs_scan {
     char *names;
     size_t names_size, names_capacity;
 };
-/* Only files whose longer name ends with `suffix` are looked at for a header; one that cannot be read is no container.
- * What goes away meanwhile is left out. 0 or -errno; the scan is to be freed after success. */
+/* The same of all that a folder holds. What goes away meanwhile is left out. 0 or -errno; the scan is to be freed after
+ * success. */
 ZIPFS_API int zipfs_scan_beneath(struct zipfs_headers *headers, int dir_fd, const char *path, const char *suffix,
                                  struct zipfs_scan *scan_ret);
+/* Makes the scan that of what is shown: containers lose the suffix, and go where that is the name of something that is
+ * shown itself; so does what is shown as `hidden`, which may be empty. Once. 0 or -errno. */
+ZIPFS_API int zipfs_scan_show(struct zipfs_scan *scan, const char *suffix, const char *hidden);
 ZIPFS_API void zipfs_scan_free(struct zipfs_scan *scan);
 
 #endif

@@ -7,6 +7,8 @@ capsule `zipfs._native.api`.
 from os import statvfs_result
 from typing import Protocol
 
+from zipfs._native import Scan
+
 Version = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int, int]
 """(dev, ino, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns, stored_size, is_container)
 
@@ -21,7 +23,8 @@ class Operations(Protocol):
     """
 
     def lookup(self, path: bytes) -> Version: ...
-    def list(self, path: bytes) -> list[tuple[bytes, Version]]: ...
+    def list(self, path: bytes) -> Scan:
+        """Of what the folder shows."""
     def readlink(self, path: bytes) -> bytes: ...
     def open(self, path: bytes, key: Key) -> int:
         """What zipfs._native.File.handle() gives; ESTALE when the path holds another version."""

@@ -122,24 +122,26 @@ def open_beneath(dir_fd: int, path: bytes, flags: int) -> int:
 Stat = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
 """(dev, ino, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns)"""
 
-def stat_beneath(dir_fd: int, path: bytes) -> Stat:
-    """Attributes of what is there, of a symlink its own; OSError."""
+Found = tuple[Stat, Stat, bool]
+"""(attributes in the source, attributes as shown, whether it is a container)"""
+Scan = Any
+"""A capsule of a struct zipfs_scan."""
+
+def entries(scan: Scan) -> list[tuple[bytes, Found]]:
+    """What a scan found, by name, unsorted."""
 
 class Headers:
     """What the source holds, and which of it are containers: their headers are remembered by version. Any thread."""
 
     num_reads: int
     """Files whose header was read so far."""
-    def find(self, dir_fd: int, path: bytes) -> tuple[Stat, tuple[int, int, str | None] | None]:
-        """What is at path, and what its header says: (plain size, chunk size, None), or (0, 0, status) with the rule of
-        docs/format.md that it breaks, or None when it is no container. OSError.
-        """
-    def scan(
-        self, dir_fd: int, path: bytes, suffix: bytes
-    ) -> list[tuple[bytes, Stat, tuple[int, int, str | None] | None]]:
-        """The same of the files, folders and symlinks of a folder, unsorted, with their names.
+    def find(self, dir_fd: int, path: bytes, suffix: bytes) -> Found:
+        """What is at path. Only a file whose name ends with suffix, and is longer, is looked at for a header. OSError."""
+    def scan(self, dir_fd: int, path: bytes, suffix: bytes, hidden: bytes = ...) -> Scan:
+        """The same of the files, folders and symlinks of a folder. OSError.
 
-        Only files whose longer name ends with suffix are looked at for a header. OSError.
+        With hidden (which may be empty) of what is shown: containers without the suffix unless something else is shown
+        by that name, and nothing that would be shown as `hidden`.
         """
 
 api: Any

@@ -64,16 +64,6 @@ class Stat(NamedTuple):
         return Identity(self.dev, self.ino, self.size, self.mtime_ns, self.ctime_ns)
 
 
-class Container(NamedTuple):
-    """What a container's header says. A header that breaks a rule has the rule's name as damage and says nothing
-    else.
-    """
-
-    plain_size: int
-    chunk_size: int
-    damage: str | None = None
-
-
 class Node(NamedTuple):
     """One version of one file, folder or symlink of the source."""
 
@@ -81,21 +71,13 @@ class Node(NamedTuple):
     """In the source: with the suffix for a container."""
     stat: Stat
     """Of the source."""
-    container: Container | None
+    shown: Stat
+    """Of the plain file; of a container whose header breaks a rule, with the stored size."""
+    is_container: bool
 
     @property
     def identity(self) -> Identity:
         return self.stat.identity
-
-    def attributes(self) -> Stat:
-        """Of the plain file. The blocks are those of the stored bytes, so that `du` shows what is saved."""
-        source, container = self.stat, self.container
-        if container:
-            blocks = max(source.blocks, 1) if container.plain_size else source.blocks
-            return source._replace(size=container.plain_size, blksize=container.chunk_size, blocks=blocks)
-        if not source.blocks and source.size and stat.S_ISREG(source.mode):
-            return source._replace(blocks=1)
-        return source
 
 
 class Tree:
@@ -117,7 +99,7 @@ class Tree:
         """The present version of what the mount shows at path. FileNotFoundError where it shows nothing."""
         with contextlib.suppress(FileNotFoundError):
             node = self._find(path)
-            if node.container is None:
+            if not node.is_container:
                 return node
         try:
             node = self._find(path + SUFFIX)
@@ -125,25 +107,22 @@ class Tree:
             if error.errno != errno.ENAMETOOLONG:
                 raise
         else:
-            if node.container is not None:
+            if node.is_container:
                 return node
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
+    def scan(self, path: bytes) -> "_native.Scan":
+        """All that the folder shows, for _native.entries() or for the native driver."""
+        return self._headers.scan(self._dir_fd, path, SUFFIX, STATS if path == b"." else b"")
+
     def listdir(self, path: bytes) -> list[tuple[bytes, Node]]:
-        """All that the folder shows, by name, unsorted."""
-        shown: dict[bytes, Node] = {}
-        containers: dict[bytes, Node] = {}
+        """The same by name, unsorted."""
         folder = b"" if path == b"." else path + b"/"
-        for name, status, header in self._headers.scan(self._dir_fd, path, SUFFIX):
-            node = to_node(folder + name, status, header)
-            if header is None:
-                shown[name] = node
-            else:
-                containers[name.removesuffix(SUFFIX)] = node
-        entries = containers | shown
-        if path == b".":
-            entries.pop(STATS, None)
-        return list(entries.items())
+        nodes = []
+        for name, found in _native.entries(self.scan(path)):
+            node = to_node(folder + name, found)
+            nodes.append((name, node._replace(path=node.path + SUFFIX) if node.is_container else node))
+        return nodes
 
     def readlink(self, path: bytes) -> bytes:
         """OSError: ESTALE when path is no symlink by now."""
@@ -178,7 +157,7 @@ class Tree:
     def _open_file(self, node: Node) -> _native.File:
         fd = self._open_version(node)
         try:
-            return _native.File(self._cache, fd, self._name(node.path), plain=node.container is None)
+            return _native.File(self._cache, fd, self._name(node.path), plain=not node.is_container)
         except _native.FormatError as error:
             os.close(fd)
             self._report(node, error)
@@ -212,30 +191,15 @@ class Tree:
 
     def _find(self, path: bytes) -> Node:
         """The node at this path of the source, its own name taken literally."""
-        header = None
-        if is_suffixed(os.path.basename(path)):
-            status, header = self._headers.find(self._dir_fd, path)
-        else:
-            status = _native.stat_beneath(self._dir_fd, path)
-        node = to_node(path, status, header)
+        node = to_node(path, self._headers.find(self._dir_fd, path, SUFFIX))
         if stat.S_IFMT(node.stat.mode) not in SERVED:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return node
 
 
-def is_suffixed(name: bytes) -> bool:
-    return name.endswith(SUFFIX) and name != SUFFIX
-
-
-def to_node(path: bytes, status: tuple[int, ...], header: tuple[int, int, str | None] | None) -> Node:
-    """header: what it says, None for what is no container. Of one that cannot be trusted only the stored size is left
-    to show.
-    """
-    found = Stat._make(status)
-    if header is None:
-        return Node(path, found, None)
-    plain_size, chunk_size, damage = header
-    return Node(path, found, Container(found.size, 4096, damage) if damage else Container(plain_size, chunk_size))
+def to_node(path: bytes, found: "_native.Found") -> Node:
+    status, shown, is_container = found
+    return Node(path, Stat._make(status), Stat._make(shown), is_container)
 
 
 def stale(path: bytes) -> OSError:

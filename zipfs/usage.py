@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from zipfs import _native
 from zipfs import mountpoint as points
 from zipfs.info import ratio
-from zipfs.tree import SUFFIX, Node, is_suffixed, to_node
+from zipfs.tree import SUFFIX, Node, to_node
 
 BLOCK = 512
 """Unit of st_blocks."""
@@ -96,9 +96,7 @@ class _Walk:
         fd = os.open(os.path.dirname(raw), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         name = os.path.basename(raw)
         try:
-            if name.endswith(self._suffix) and is_suffixed(name):
-                return to_node(name, *self._headers.find(fd, name))
-            return to_node(name, _native.stat_beneath(fd, name), None)
+            return to_node(name, self._headers.find(fd, name, self._suffix))
         finally:
             os.close(fd)
 
@@ -106,17 +104,17 @@ class _Walk:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW * (depth > 0) | os.O_CLOEXEC)
             try:
-                found = self._headers.scan(fd, b".", self._suffix)
+                found = _native.entries(self._headers.scan(fd, b".", self._suffix))
             finally:
                 os.close(fd)
         except OSError as error:
             self._failures.append(OSError(error.errno, error.strerror, path))
             found = []
-        nodes = [(name, to_node(name, status, header)) for name, status, header in found]
+        nodes = [(name, to_node(name, facts)) for name, facts in found]
         return _Folder(path, own, depth, sorted(nodes, key=lambda node: node[0], reverse=True))
 
     def of_file(self, path: str, node: Node, depth: int) -> Usage:
-        shown, key = node.attributes(), (node.stat.dev, node.stat.ino)
+        shown, key = node.shown, (node.stat.dev, node.stat.ino)
         if node.stat.nlink > 1 and key in self._seen:
             return Usage(path, 0, 0, depth, False)
         self._seen.add(key)

@@ -6,22 +6,25 @@ import select
 import stat
 import tempfile
 import threading
+from pathlib import Path
 
 import pytest
-from mounts import why_not
+from mounts import bf16_bytes, put, why_not
 
 from zipfs import _native
 from zipfs import mountpoint as points
 from zipfs.drivers import native
 
 FOLDER = (1, 2, stat.S_IFDIR | 0o755, 2, 0, 0, 0, 0, 4096, 0, 0, 0, 0, False)
+TIMES = ("atime_ns", "mtime_ns", "ctime_ns")
 FILE = (1, 3, stat.S_IFREG | 0o644, 1, 5, 6, 1000, 2, 4096, -1, 1_500_000_000_987_654_321, 9, 700, True)
 
 
 class Operations:
-    """A folder of one file. `answers` are given, or raised, in place of the real ones."""
+    """A folder of one file. `answers` are given, or raised, in place of the real ones; `folder` is what it lists."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.answers: dict[str, object] = {}
         self.calls: list[tuple] = []
 
@@ -38,7 +41,11 @@ class Operations:
         return self._answer("lookup", path, default=FOLDER if path in (b".", b"folder") else FILE)
 
     def list(self, path):
-        return self._answer("list", path, default=[(b"file", FILE), (b"folder", FOLDER)])
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return self._answer("list", path, default=_native.Headers().scan(folder, b".", b".zipfs", b"hidden"))
+        finally:
+            os.close(folder)
 
     def readlink(self, path):
         return self._answer("readlink", path, default=b"file")
@@ -54,8 +61,11 @@ class Operations:
 
 
 @pytest.fixture
-def operations() -> Operations:
-    return Operations()
+def operations(tmp_path) -> Operations:
+    (tmp_path / "listed").mkdir()
+    (tmp_path / "listed" / "file").touch()
+    (tmp_path / "listed" / "folder").mkdir()
+    return Operations(tmp_path / "listed")
 
 
 @pytest.fixture
@@ -102,6 +112,26 @@ def test_answers(mnt, operations):
     assert ("open", b"file", (1, 3, 700, 1_500_000_000_987_654_321, 9, 0o100644, 5, 6)) in operations.calls
 
 
+def test_attributes_come_with_a_listing(mnt, operations):
+    folder = operations.folder
+    (folder / "file").write_bytes(b"x" * 5000)
+    os.utime(folder / "file", ns=(-1, 1_500_000_000_987_654_321))
+    os.chmod(folder / "file", 0o640)
+    stored = put(folder, "weights", bf16_bytes(1, 100_000))
+    os.symlink("file", folder / "link")
+    os.link(folder / "file", folder / "file2")
+    (folder / "hidden").touch()
+    assert sorted(os.listdir(mnt)) == ["file", "file2", "folder", "link", "weights"]
+    operations.calls.clear()
+    for name in ("file", "file2", "folder", "link"):
+        found, source = os.lstat(mnt / name), os.lstat(folder / name)
+        for field in ("ino", "mode", "nlink", "uid", "gid", "size", "blocks", "blksize", *TIMES):
+            assert getattr(found, f"st_{field}") == getattr(source, f"st_{field}"), (name, field)
+    found, source = os.lstat(mnt / "weights"), os.lstat(stored)
+    assert (found.st_ino, found.st_size, found.st_blocks) == (source.st_ino, 100_000, source.st_blocks)
+    assert not [call for call in operations.calls if call[0] == "lookup" and call[1] != b"."]
+
+
 @pytest.mark.parametrize(
     "answer", [KeyError("our mistake"), None, (1, 2, 3), tuple("x" * 14), (*FILE[:2], 1 << 70, *FILE[3:])]
 )
@@ -123,7 +153,7 @@ def test_mistakes_are_eio_and_a_log_line(mnt, operations, log, answer):
     ],
 )
 def test_wrong_answers_of_each_operation(mnt, operations, log, name, call):
-    for answer in (17.5, ["wrong"], ValueError("x")):
+    for answer in (17.5, ["wrong"], _native.api, ValueError("x")):
         operations.answers[name] = answer
         assert errno_of(call, mnt) == errno.EIO
         assert log()[-1].startswith(f"{name} failed: ")

@@ -3,12 +3,13 @@
 import errno
 import os
 import time
+from pathlib import Path
 
 import pytest
 from mounts import bf16_bytes, put
 
 from zipfs import _native
-from zipfs.tree import Tree
+from zipfs.tree import STATS, Tree
 
 DATA = bf16_bytes(1, 300_000)
 
@@ -36,10 +37,10 @@ def test_a_header_is_read_once_for_each_version(tree, source):
     put(source, "weights", DATA)
     for _ in range(3):
         assert [name for name, _ in tree.listdir(b".")] == [b"weights"]
-        assert tree.lookup(b"weights").attributes().size == len(DATA)
+        assert tree.lookup(b"weights").shown.size == len(DATA)
     assert tree._headers.num_reads == 1
     put(source, "weights", DATA[:-2])
-    assert tree.lookup(b"weights").attributes().size == len(DATA) - 2
+    assert tree.lookup(b"weights").shown.size == len(DATA) - 2
     assert tree._headers.num_reads == 2
 
 
@@ -55,11 +56,39 @@ def test_a_listing_tells_what_lookups_tell(tree, source):
     assert sorted(listed) == [b"both", b"deeper", b"link", b"short.zipfs", b"weights"]
     for name, node in listed.items():
         found = tree.lookup(b"folder/" + name)
-        assert (node.path, node.identity, node.container) == (found.path, found.identity, found.container), name
-        assert node.attributes()._replace(atime_ns=0) == found.attributes()._replace(atime_ns=0), name
+        assert (node.path, node.identity, node.is_container) == (found.path, found.identity, found.is_container), name
+        assert node.shown._replace(atime_ns=0) == found.shown._replace(atime_ns=0), name
     assert tree.lookup(b"folder").stat.ino == dict(tree.listdir(b"."))[b"folder"].stat.ino
     with pytest.raises(NotADirectoryError):
         tree.listdir(b"folder/both")
+
+
+def test_what_a_folder_shows(tree, source):
+    """Of several names for one, what is no container wins, of whatever kind; the stats file is the driver's."""
+    put(source, "weights", DATA)
+    for kind, make in {"file": Path.touch, "folder": Path.mkdir, "link": lambda path: path.symlink_to("x")}.items():
+        put(source, kind, DATA)
+        make(source / kind)
+    put(source, "a fifo is not shown", DATA)
+    os.mkfifo(source / "a fifo is not shown")
+    put(source, os.fsdecode(STATS), DATA)
+    (source / ".zipfs").touch()
+    shown = {name: node.is_container for name, node in tree.listdir(b".")}
+    names = (b"weights", b"a fifo is not shown", b"file", b"folder", b"link", b".zipfs")
+    assert shown == {name: name in names[:2] for name in names}
+    assert {name: tree.lookup(name).is_container for name in names} == shown
+
+
+def test_many_names(tree, source):
+    """Each of 300 containers finds its place beside its plain file, or not."""
+    container = put(source, "n0", DATA).read_bytes()
+    for number in range(300):
+        (source / f"n{number}.zipfs").write_bytes(container)
+        if number % 3 == 0:
+            (source / f"n{number}").touch()
+    assert {name: node.is_container for name, node in tree.listdir(b".")} == {
+        b"n%d" % number: number % 3 != 0 for number in range(300)
+    }
 
 
 def test_open_files_are_shared_by_version(tree, dir_fd, source):
@@ -94,5 +123,5 @@ def test_attributes_of_a_container_with_an_unreadable_header(tree, source):
         file.seek(8)
         file.write(b"\xff\xff")
     node = tree.lookup(b"weights")
-    assert node.container.damage == "BAD_VERSION"
-    assert node.attributes().size == os.path.getsize(path)
+    assert node.is_container
+    assert node.shown.size == os.path.getsize(path)

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from zipfs import _native
 from zipfs.errors import MountError
-from zipfs.tree import Node, Tree, stale
+from zipfs.tree import Tree, stale
 
 MAX_THREADS = max(10, 2 * (os.cpu_count() or 1))
 """More than CPUs, since a read that waits for the disk holds one."""
@@ -30,10 +30,12 @@ class Operations:
         self._report = report
 
     def lookup(self, path: bytes) -> tuple[int, ...]:
-        return describe(self._tree.lookup(path))
+        """The node as zipfs._fuse takes it."""
+        node = self._tree.lookup(path)
+        return (*node.shown, node.stat.size, node.is_container)
 
-    def list(self, path: bytes) -> list[tuple[bytes, tuple[int, ...]]]:
-        return [(name, describe(node)) for name, node in self._tree.listdir(path)]
+    def list(self, path: bytes) -> "_native.Scan":
+        return self._tree.scan(path)
 
     def readlink(self, path: bytes) -> bytes:
         return self._tree.readlink(path)
@@ -51,11 +53,6 @@ class Operations:
 
     def stats(self) -> bytes:
         return self._report()
-
-
-def describe(node: Node) -> tuple[int, ...]:
-    """The node as zipfs._fuse takes it."""
-    return (*node.attributes(), node.stat.size, node.container is not None)
 
 
 def load() -> ModuleType:

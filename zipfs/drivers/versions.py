@@ -76,7 +76,7 @@ class PathVersions:
             node = held.node if held else node
             if node is not None:
                 self._tell(path, node.identity, caller)
-        return (node or self._tree.lookup(path)).attributes()
+        return (node or self._tree.lookup(path)).shown
 
     def open(self, path: bytes, caller: int) -> tuple[int, bool]:
         """(a handle for the C read operation, whether the kernel's pages of this path are of this version).
@@ -153,8 +153,7 @@ class PathVersions:
 
 def _are_forms(one: Node, other: Node) -> bool:
     """Whether one is the container of the other, by all that compressing keeps."""
-    shown, others = one.attributes(), other.attributes()
     kept = ("size", "mtime_ns", "mode", "uid", "gid")
-    return (one.container is None) != (other.container is None) and all(
-        getattr(shown, name) == getattr(others, name) for name in kept
+    return one.is_container != other.is_container and all(
+        getattr(one.shown, name) == getattr(other.shown, name) for name in kept
     )
