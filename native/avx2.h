@@ -163,7 +163,8 @@ STEP struct sparse_table load_sparse_table(const uint8_t table[256], unsigned ot
     return t;
 }
 
-STEP __m256i look_up_sparse(const struct sparse_table *t, __m256i index) {
+STEP __m256i look_up_sparse(const struct sparse_table *t, __m256i index, unsigned bits) {
+    (void)bits;
     __m256i place = _mm256_and_si256(index, bytes(15)), upper = _mm256_and_si256(index, bytes(0xf0)), x = t->other;
     for (unsigned r = 0; r < t->num_rows; r++)
         x = _mm256_blendv_epi8(x, _mm256_shuffle_epi8(t->row[r], place), _mm256_cmpeq_epi8(upper, t->upper[r]));

@@ -113,7 +113,7 @@ STEP vec look_up(const struct table64 *t, unsigned rows, vec index) {
     return _mm512_permutexvar_epi8(index, t->part);
 }
 
-/* Of 256 bytes, sparse or not: two permutes of 128 bytes and a blend. */
+/* Of 256 bytes, sparse or not: two permutes of 128 bytes and a blend, or one permute. */
 struct sparse_table {
     vec part[4];
 };
@@ -126,8 +126,12 @@ STEP struct sparse_table load_sparse_table(const uint8_t table[256], unsigned ot
     return t;
 }
 
-STEP vec look_up_sparse(const struct sparse_table *t, vec index) {
+STEP vec look_up_sparse(const struct sparse_table *t, vec index, unsigned bits) {
+    if (bits <= 6)
+        return _mm512_permutexvar_epi8(index, t->part[0]);
     vec lower = _mm512_permutex2var_epi8(t->part[0], index, t->part[1]);
+    if (bits == 7)
+        return lower;
     vec upper = _mm512_permutex2var_epi8(t->part[2], index, t->part[3]);
     return _mm512_mask_mov_epi8(lower, _mm512_movepi8_mask(index), upper);
 }
@@ -141,7 +145,7 @@ STEP struct slots load_slots(const uint8_t symbol[256]) {
 }
 
 STEP vec symbols_of(const struct slots *slots, vec slot) {
-    return look_up_sparse(&slots->symbol, slot);
+    return look_up_sparse(&slots->symbol, slot, 8);
 }
 
 /* ---- packed bits: `bits` is a constant wherever it matters, so that the tables below are too ---- */

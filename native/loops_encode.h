@@ -68,7 +68,7 @@ STEP void encode_symbols(const struct encode_tables *t, unsigned rows, struct la
 
 /* Codes that fill all lanes, the last first. */
 STEP void encode_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n, unsigned groups,
-                        unsigned rows) {
+                        unsigned rows, unsigned code_bits) {
     struct encode_tables t;
     struct lanes lanes[MAX_GROUPS];
     load_encode_tables(encoder, &t);
@@ -79,7 +79,7 @@ STEP void encode_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes
 #pragma GCC unroll GROUPS_AT_ONCE
         for (unsigned g = groups; g-- > 0;) {
             at -= GROUP;
-            vec symbol = look_up_sparse(&t.symbol_of, load(codes + at));
+            vec symbol = look_up_sparse(&t.symbol_of, load(codes + at), code_bits);
             if (has_escape)
                 store_bits(escaped + at / 8, where_equal(symbol, t.escape));
             encode_symbols(&t, rows, &lanes[g], symbol, &coded);
@@ -92,18 +92,18 @@ STEP void encode_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes
 STEP void encode_by_rows(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
     unsigned groups = encoder->num_lanes / GROUP;
     switch (rows_of(encoder->table.num_symbols)) {
-    case 1: encode_groups(encoder, codes, n, groups, 1); break;
-    case 2: encode_groups(encoder, codes, n, groups, 2); break;
-    case 3: encode_groups(encoder, codes, n, groups, 3); break;
-    default: encode_groups(encoder, codes, n, groups, 4);
+    case 1: encode_groups(encoder, codes, n, groups, 1, 8); break;
+    case 2: encode_groups(encoder, codes, n, groups, 2, 8); break;
+    case 3: encode_groups(encoder, codes, n, groups, 3, 8); break;
+    default: encode_groups(encoder, codes, n, groups, 4, 8);
     }
 }
 
-STEP void encode_by_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
+STEP void encode_by_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n, unsigned code_bits) {
     switch (encoder->num_lanes / GROUP) {
-    case 1: encode_groups(encoder, codes, n, 1, MAX_ROWS); break;
-    case 2: encode_groups(encoder, codes, n, 2, MAX_ROWS); break;
-    default: encode_groups(encoder, codes, n, 4, MAX_ROWS);
+    case 1: encode_groups(encoder, codes, n, 1, MAX_ROWS, code_bits); break;
+    case 2: encode_groups(encoder, codes, n, 2, MAX_ROWS, code_bits); break;
+    default: encode_groups(encoder, codes, n, 4, MAX_ROWS, code_bits);
     }
 }
 
@@ -115,8 +115,10 @@ TARGET static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t
     encoder->escaped -= whole / 64;
     if (FEW_REGISTERS)
         encode_by_rows(encoder, codes, whole);
+    else if (encoder->code_bits == 7)
+        encode_by_groups(encoder, codes, whole, 7);
     else
-        encode_by_groups(encoder, codes, whole);
+        encode_by_groups(encoder, codes, whole, 8);
 }
 
 TARGET static void rans_patterns(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst) {

@@ -10,7 +10,7 @@
  *                                 than there are, and does not clear the upper bits of the values; store_packed takes
  *                                 clear ones, and writes packed_size bytes, which may be more than there are
  *   load_sparse_table look_up_sparse
- *                                 tables of 256 bytes of which most are one and the same
+ *                                 tables of 256 bytes of which most are one and the same; indices have `bits` bits
  *   where_at_least blend          lanes by comparison
  *
  * TARGET and STEP stand before functions that are called and inlined.
@@ -63,7 +63,7 @@ TARGET static void look_up_all(const uint8_t table[256], const uint8_t *src, uin
     const struct sparse_table t = load_sparse_table(table, table[255]);
     size_t i = 0;
     for (; i + GROUP <= n; i += GROUP)
-        store(dst + i, look_up_sparse(&t, load(src + i)));
+        store(dst + i, look_up_sparse(&t, load(src + i), 8));
     zipfs_kernels_scalar.look_up(table, src + i, dst + i, n - i);
 }
 
@@ -231,16 +231,16 @@ SPLIT(split_i64, ZIPFS_I64, 8, 8, split_integers_group(src + 8 * i, planes, i, 8
 
 enum { NO_ROW = 255 };
 
-/* Codes of a group, whose exponent is a byte and whose upper mantissa bits are the two lowest of `mantissa`. */
-STEP vec joint_codes(const struct sparse_table *rows, vec exponent, vec mantissa) {
-    vec row = look_up_sparse(rows, exponent);
+/* Codes of a group, whose exponent has `bits` bits and whose upper mantissa bits are the two lowest of `mantissa`. */
+STEP vec joint_codes(const struct sparse_table *rows, vec exponent, unsigned bits, vec mantissa) {
+    vec row = look_up_sparse(rows, exponent, bits);
     return blend(where_at_least(row, bytes(16)), bytes(64), choose(bytes(3), mantissa, up(row, 2)));
 }
 
 /* Of the two top bytes of BF16 and F32; *rest_ret: the sign above the 5 next mantissa bits. */
 STEP vec split_joint_8(const struct sparse_table *rows, vec high, vec low, vec *rest_ret) {
     *rest_ret = choose(bytes(0x1f), low, both(down(high, 2), bytes(0x20)));
-    return joint_codes(rows, exponent_8(high, low), down(low, 5));
+    return joint_codes(rows, exponent_8(high, low), 8, down(low, 5));
 }
 
 /* These return the codes of a group from element i on, and its second field. */
@@ -267,7 +267,7 @@ STEP vec split_joint_f16_group(const struct sparse_table *rows, const uint8_t *s
     load_elements(src + 2 * i, b, 2);
     store(planes[2] + i, b[0]);
     *rest_ret = both(down(b[1], 7), bytes(1));
-    return joint_codes(rows, both(down(b[1], 2), bytes(31)), b[1]);
+    return joint_codes(rows, both(down(b[1], 2), bytes(31)), 5, b[1]);
 }
 
 STEP vec split_joint_e4m3_group(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
@@ -275,7 +275,7 @@ STEP vec split_joint_e4m3_group(const struct sparse_table *rows, const uint8_t *
     (void)planes;
     vec x = load(src + i);
     *rest_ret = choose(bytes(1), x, both(down(x, 6), bytes(2)));
-    return joint_codes(rows, both(down(x, 3), bytes(15)), down(x, 1));
+    return joint_codes(rows, both(down(x, 3), bytes(15)), 4, down(x, 1));
 }
 
 STEP vec split_joint_e5m2_group(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
@@ -283,7 +283,7 @@ STEP vec split_joint_e5m2_group(const struct sparse_table *rows, const uint8_t *
     (void)planes;
     vec x = load(src + i);
     *rest_ret = both(down(x, 7), bytes(1));
-    return joint_codes(rows, both(down(x, 2), bytes(31)), x);
+    return joint_codes(rows, both(down(x, 2), bytes(31)), 5, x);
 }
 
 /* planes[1] has room for n bytes, and so for what store_packed writes too much. */

@@ -232,7 +232,7 @@ static size_t encode_rans(struct zipfs_codec *codec, const struct zipfs_rans_tab
     struct zipfs_encoder *encoder = codec->encoder;
     struct zipfs_rans_encoder *rans = &encoder->rans;
     uint8_t *coded_end = encoder->coded + source->n + ZIPFS_RANS_CODED_ROOM;
-    zipfs_rans_encoder_init(rans, table, num_lanes);
+    zipfs_rans_encoder_init(rans, table, value_of ? 7 : 8, num_lanes);
     rans->coded = coded_end;
     rans->escaped = encoder->escaped;
     codec->kernels->rans_encode(rans, source->codes, source->n);

@@ -421,8 +421,9 @@ uint64_t zipfs_rans_choose(const struct zipfs_rans_counts *counts, unsigned bits
 /* ---- encoding ---- */
 
 void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table,
-                             unsigned num_lanes) {
+                             unsigned code_bits, unsigned num_lanes) {
     encoder->table = *table;
+    encoder->code_bits = code_bits;
     encoder->num_lanes = num_lanes;
     unsigned explicit = table->num_symbols - table->has_escape;
     memset(encoder->symbol_of, (int)explicit, sizeof encoder->symbol_of);

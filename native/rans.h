@@ -60,6 +60,7 @@ struct zipfs_rans_decoder {
 struct zipfs_rans_encoder {
     struct zipfs_rans_table table; /* of codes, then of values: zipfs_rans_translate */
     uint8_t symbol_of[256];        /* of each code */
+    unsigned code_bits;            /* codes are below 1 << code_bits: 7 or 8 */
     unsigned num_lanes;
     uint16_t state[ZIPFS_RANS_MAX_LANES];
     uint8_t *coded;    /* moves down; n + ZIPFS_RANS_CODED_ROOM bytes lie before its first place */
@@ -113,7 +114,7 @@ struct zipfs_rans_counts {
 uint64_t zipfs_rans_choose(const struct zipfs_rans_counts *counts, unsigned bits, struct zipfs_rans_table *table_ret);
 /* Readies an encoder for a table of codes; the caller sets the two pointers. */
 void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zipfs_rans_table *table,
-                             unsigned num_lanes);
+                             unsigned code_bits, unsigned num_lanes);
 
 /* log2(x) in units of 2^-16, x at least 1. */
 uint32_t zipfs_log2(uint32_t x);

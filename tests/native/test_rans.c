@@ -106,13 +106,20 @@ static size_t write_plane(const struct zipfs_rans_encoder *encoder, const uint8_
     return (size_t)(dst - plane);
 }
 
+static unsigned bits_of_codes(const uint8_t *codes, size_t n) {
+    unsigned all = 0;
+    for (size_t i = 0; i < n; i++)
+        all |= codes[i];
+    return all < 128 ? 7 : 8;
+}
+
 /* Encodes codes into a plane of a field of `bits` bits, with a table that has symbols for them. Returns its size. */
 static size_t encode_with(const struct zipfs_rans_table *table, const struct zipfs_kernels *kernels,
                           const uint8_t *codes, size_t n, unsigned num_lanes, unsigned bits, uint8_t *plane) {
     struct zipfs_rans_encoder encoder;
     uint8_t *src = guarded_at(&codes_memory, n, true);
     memcpy(src, codes, n);
-    zipfs_rans_encoder_init(&encoder, table, num_lanes);
+    zipfs_rans_encoder_init(&encoder, table, bits_of_codes(codes, n), num_lanes);
     uint8_t *coded_end = guarded_at(&coded_memory, n + ZIPFS_RANS_CODED_ROOM, n / 2 % 2) + n + ZIPFS_RANS_CODED_ROOM;
     size_t num_words = (n + 63) / 64;
     encoder.coded = coded_end;
