@@ -219,9 +219,9 @@ static const struct zipfs_copies no_copies = {.num = 0};
 
 static struct zipfs_effort effort_of(enum zipfs_level level) {
     switch (level) {
-    case ZIPFS_LEVEL_FAST: return (struct zipfs_effort){.zstd_level = 1};
+    case ZIPFS_LEVEL_FAST: return (struct zipfs_effort){.zstd_level = 1, .text_level = 1};
     case ZIPFS_LEVEL_MAX: return (struct zipfs_effort){.zstd_level = 19, .probes = true, .exhaustive = true};
-    default: return (struct zipfs_effort){.zstd_level = 3, .probes = true};
+    default: return (struct zipfs_effort){.zstd_level = 3, .text_level = 6, .probes = true};
     }
 }
 
@@ -264,7 +264,7 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
         *piece = (struct zipfs_piece){ZIPFS_PALETTE, 0, piece->offset, piece->size, false, false};
         limit = zipfs_below(size, codec->encoder->effort.exhaustive);
     }
-    struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES, .lz = lz};
+    struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES, .lz = lz ? ZIPFS_LZ_REPEATS : ZIPFS_LZ_PROBE};
     bytes_size = zipfs_run_encode(codec, &recipe, src, piece->size, trial, limit, &is_noise);
     if (bytes_size == SIZE_MAX)
         return size;
@@ -316,7 +316,7 @@ static size_t encode_sparse(struct zipfs_codec *codec, const struct zipfs_piece 
         return SIZE_MAX;
     zipfs_run_record(inner.layout, 0, inner.size, values_size, record);
     size += values_size;
-    struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES, .lz = true};
+    struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES, .lz = ZIPFS_LZ_REPEATS};
     size_t bitmap_size = zipfs_run_encode_inner(codec, &recipe, bitmap, (n + 7) / 8, dst + size, capacity - size);
     return bitmap_size == SIZE_MAX ? SIZE_MAX : size + bitmap_size;
 }

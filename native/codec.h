@@ -9,7 +9,7 @@
 
 /* What a level means, in one place. */
 struct zipfs_effort {
-    int zstd_level;
+    int zstd_level, text_level;
     bool probes;     /* look for LZ matches in float planes, refine guesses */
     bool exhaustive; /* encode every candidate in full and keep the smallest */
 };

@@ -172,6 +172,24 @@ static bool find_values(struct zipfs_codec *codec, const uint8_t *src, unsigned 
     return true;
 }
 
+/* Do ranks tell something about the next ones? Of classes of ranks, each twice as many as the one before, at least 1/32
+ * bit: scales that follow each other do; weights, whatever their rows' scales are, tell a thousandth. */
+static enum zipfs_lz search_of(const uint8_t *ranks, size_t n) {
+    uint32_t first[256] = {0}, second[256] = {0}, both[256] = {0};
+    unsigned last = 31u - (unsigned)__builtin_clz(ranks[0] + 1u);
+    for (size_t i = 1; i < n; i++) {
+        unsigned next = 31u - (unsigned)__builtin_clz(ranks[i] + 1u);
+        both[16 * last + next]++;
+        last = next;
+    }
+    for (unsigned c = 0; c < 256; c++) {
+        first[c / 16] += both[c];
+        second[c % 16] += both[c];
+    }
+    uint64_t apart = zipfs_entropy(first, n - 1) + zipfs_entropy(second, n - 1), together = zipfs_entropy(both, n - 1);
+    return apart > together + n / (8 * 32) ? ZIPFS_LZ_RANKS : ZIPFS_LZ_PROBE;
+}
+
 size_t zipfs_palette_encode(struct zipfs_codec *codec, unsigned width, size_t phase, const uint8_t *src,
                             size_t src_size, uint8_t *dst, size_t capacity) {
     struct palette palette = {.num_values = 0};
@@ -200,7 +218,10 @@ size_t zipfs_palette_encode(struct zipfs_codec *codec, unsigned width, size_t ph
     dst[1] = (uint8_t)(table_size / width - 1);
     size += table_size;
     struct zipfs_recipe recipe = {
-        .layout = forms[form].layout, .row = row, .num_lanes = width == 2 ? 0 : forms[form].num_lanes};
+        .layout = forms[form].layout,
+        .row = row,
+        .num_lanes = width == 2 ? 0 : forms[form].num_lanes,
+        .lz = form == BYTES && codec->encoder->effort.probes ? search_of(indices, n) : ZIPFS_LZ_PROBE};
     size_t inner = zipfs_run_encode_inner(codec, &recipe, indices, n, dst + size, capacity - size);
     return inner == SIZE_MAX ? SIZE_MAX : size + inner;
 }

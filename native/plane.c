@@ -278,8 +278,27 @@ static size_t improve_by_best_zstd(struct zipfs_codec *codec, const uint8_t *val
     return improve_by_zstd(codec, codec->encoder->effort.zstd_level, values, n, dst, quick, capacity, coding_ret);
 }
 
+/* Is a sample in the middle printable ASCII, and not all of it letters? */
+static bool is_text(const uint8_t *values, size_t n) {
+    enum { STRETCH = 4096 };
+    size_t stretch = zipfs_min(n, STRETCH), letters = 0, others = 0;
+    values += (n - stretch) / 2;
+    for (size_t i = 0; i < stretch; i++) {
+        letters += values[i] > '@' && values[i] <= '~';
+        others += values[i] == '\n' || (values[i] >= ' ' && values[i] <= '@');
+    }
+    return (letters + others) * 32 >= stretch * 31 && others * 32 >= stretch;
+}
+
+static int level_of(const struct zipfs_effort *effort, enum zipfs_lz lz, const uint8_t *values, size_t n) {
+    if (lz == ZIPFS_LZ_RANKS)
+        return ZSTD_FRAME_RANKS;
+    return is_text(values, n) ? effort->text_level : effort->zstd_level;
+}
+
 size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n,
-                          bool lz, uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret) {
+                          enum zipfs_lz lz, uint8_t *dst, size_t capacity, unsigned *coding_ret,
+                          bool *is_noise_ret) {
     const struct zipfs_kernels *kernels = codec->kernels;
     const struct zipfs_effort *effort = &codec->encoder->effort;
     size_t size = SIZE_MAX, raw = raw_size(n, bits), room = zipfs_min(raw, capacity);
@@ -308,14 +327,16 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
         *coding_ret = ZIPFS_RAW;
         size = encode_raw(kernels, bits, values, n, dst, capacity);
     }
-    bool try_lz = bits == 8 && (effort->exhaustive || (lz && zipfs_repeats(values, n)) ||
-                                (!lz && effort->probes && (!flat || zipfs_repeats_nearby(values, n)) &&
+    bool try_lz = bits == 8 && (effort->exhaustive || lz == ZIPFS_LZ_RANKS ||
+                                (lz == ZIPFS_LZ_REPEATS && zipfs_repeats(values, n)) ||
+                                (lz == ZIPFS_LZ_PROBE && effort->probes && (!flat || zipfs_repeats_nearby(values, n)) &&
                                  looks_lz(codec, values, n, zipfs_min(size, capacity))));
     *is_noise_ret = flat && !try_lz;
     if (!try_lz)
         return size;
+    int level = level_of(effort, lz, values, n);
     return effort->exhaustive ? improve_by_best_zstd(codec, values, n, dst, size, capacity, coding_ret)
-                              : improve_by_zstd(codec, effort->zstd_level, values, n, dst, size, capacity, coding_ret);
+                              : improve_by_zstd(codec, level, values, n, dst, size, capacity, coding_ret);
 }
 
 /* Groups of 64 codes of which one is counted, for a sample of 16384: it takes an eighth of the time, and loses less than

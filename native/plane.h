@@ -46,13 +46,19 @@ static inline size_t zipfs_below(size_t size, bool exhaustive) {
     return size - 1 - (exhaustive ? 0 : size / 128);
 }
 
+/* Where to try zstd on a plane. */
+enum zipfs_lz {
+    ZIPFS_LZ_PROBE,   /* where it is good at a sample */
+    ZIPFS_LZ_REPEATS, /* where bytes repeat */
+    ZIPFS_LZ_RANKS,   /* ZSTD_FRAME_RANKS */
+};
+
 /*
- * Encodes n values in the coding that measures smallest. lz: try zstd where bytes repeat, else only where it is also good
- * at a sample. Returns the size; SIZE_MAX when it exceeds capacity. coding_ret: the choice. is_noise_ret: RAW was chosen
- * from samples alone, which also showed no LZ matches.
+ * Encodes n values in the coding that measures smallest. Returns the size; SIZE_MAX when it exceeds capacity.
+ * coding_ret: the choice. is_noise_ret: RAW was chosen from samples alone, which also showed no LZ matches.
  */
 size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n,
-                          bool lz, uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret);
+                          enum zipfs_lz lz, uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret);
 
 /* The first field of n elements of a joint layout, from the codes that joint_split made of the elements at src with
  * these rows. Always RANS; returns the size, SIZE_MAX when it exceeds capacity. */

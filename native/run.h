@@ -19,7 +19,7 @@ struct zipfs_recipe {
     uint32_t layout, phase;
     const uint8_t *row; /* of each exponent, for joint layouts: joint.h */
     unsigned num_lanes; /* 0: as the layout has them */
-    bool lz;            /* zipfs_plane_encode() */
+    enum zipfs_lz lz;
 };
 
 /* Encodes plain bytes. Returns the size of the payload, SIZE_MAX when it exceeds capacity. is_noise_ret: at least half

@@ -89,8 +89,8 @@ enum zipfs_kind { ZIPFS_KIND_STORED = 0, ZIPFS_KIND_RUNS = 1, ZIPFS_KIND_CONSTAN
  * How hard the encoder looks. All levels decode alike, but for what zstd takes.
  *  FAST     float runs get rANS, constant or raw planes; zstd runs at level 1, for bytes and integers that repeat;
  *           guessed borders are good to 8 KiB.
- *  DEFAULT  zstd at level 3; float planes and runs get it too where a sample promises a gain; guessed borders are good
- *           to a few bytes.
+ *  DEFAULT  zstd at level 3, 6 for text; float planes and runs get it too where a sample promises a gain; guessed
+ *           borders are good to a few bytes.
  *  MAX      every coding of every plane is tried in full, and plain zstd on every run and on the whole chunk, at level
  *           19. Slow.
  * The first two store what samples show to be noise as it is.

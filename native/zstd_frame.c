@@ -14,10 +14,23 @@ static int window_log(size_t size) {
     return log;
 }
 
+static void set_effort(ZSTD_CCtx *cctx, int level) {
+    if (level != ZSTD_FRAME_RANKS) {
+        ZSTD_CCtx_setParameter(cctx, ZSTD_c_compressionLevel, level);
+        return;
+    }
+    ZSTD_CCtx_setParameter(cctx, ZSTD_c_strategy, ZSTD_btultra);
+    ZSTD_CCtx_setParameter(cctx, ZSTD_c_minMatch, 6);
+    ZSTD_CCtx_setParameter(cctx, ZSTD_c_targetLength, 32);
+    ZSTD_CCtx_setParameter(cctx, ZSTD_c_searchLog, 4);
+    ZSTD_CCtx_setParameter(cctx, ZSTD_c_chainLog, 14);
+    ZSTD_CCtx_setParameter(cctx, ZSTD_c_hashLog, 14);
+}
+
 enum zipfs_status zstd_frame_compress(ZSTD_CCtx *cctx, int level, const uint8_t *src, size_t src_size, uint8_t *dst,
                                       size_t dst_capacity, size_t *size_ret) {
     ZSTD_CCtx_reset(cctx, ZSTD_reset_session_and_parameters);
-    ZSTD_CCtx_setParameter(cctx, ZSTD_c_compressionLevel, level);
+    set_effort(cctx, level);
     ZSTD_CCtx_setParameter(cctx, ZSTD_c_windowLog, window_log(src_size));
     ZSTD_CCtx_setParameter(cctx, ZSTD_c_contentSizeFlag, 1);
     ZSTD_CCtx_setParameter(cctx, ZSTD_c_checksumFlag, 0);
