@@ -17,7 +17,7 @@ from zipfs import mountpoint as points
 from zipfs.drivers import fusepy, native
 from zipfs.errors import MountError
 from zipfs.mount import mount
-from zipfs.names import MOUNT_HELPERS, show
+from zipfs.names import MOUNT_HELPERS, show, word
 from zipfs.report import size_text
 from zipfs.tune import READAHEAD, limit_paths, read_limit
 
@@ -227,10 +227,10 @@ def find_dead_mounts() -> Iterator[Finding]:
         path = show(entry.mountpoint)
         is_dead = answer_within(ANSWER_TIMEOUT_S, lambda mnt=entry.mountpoint: points.is_dead(mnt))
         if is_dead is None:
-            remedy = f"zipfs umount {path}, or end its daemon"
+            remedy = f"zipfs umount {word(entry.mountpoint)}, or end its daemon"
             yield Finding("mounts", WARNING, f"{path}: does not answer", remedy)
         elif is_dead:
-            yield Finding("mounts", WARNING, f"{path}: its daemon has gone", f"zipfs umount {path}")
+            yield Finding("mounts", WARNING, f"{path}: its daemon has gone", f"zipfs umount {word(entry.mountpoint)}")
     yield Finding("mounts", OK, f"{len(found)} zipfs mounts here")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zipfs.errors import MountError
-from zipfs.names import show
+from zipfs.names import show, word
 
 FSTYPE = "fuse.zipfs"
 MNT_DETACH = 2
@@ -70,10 +70,10 @@ def refuse_mounted(path: str) -> None:
     except OSError as error:
         if error.errno not in DEAD:
             raise
-        raise MountError(f"{show(path)}: a dead mount is here; first: zipfs umount {show(path)}") from None
+        raise MountError(f"{show(path)}: a dead mount is here; first: zipfs umount {word(path)}") from None
     for mount in list_mounts():
         if mount.fstype == FSTYPE and _device(mount) == device:
-            where = show(mount.mountpoint)
+            where = word(mount.mountpoint)
             raise MountError(f"{show(path)}: is shown by a mount, which is read-only; first: zipfs umount {where}")
 
 
@@ -115,12 +115,12 @@ def recover(mountpoint: str) -> None:
         mount = find_mount(mountpoint)
         if mount is None or mount.fstype != FSTYPE:
             raise MountError(
-                f"{show(mountpoint)}: a dead mount that is not ours; remove it: umount -l {show(mountpoint)}"
+                f"{show(mountpoint)}: a dead mount that is not ours; remove it: umount -l {word(mountpoint)}"
             )
         unmount(mountpoint, lazy=True)
     mount = find_mount(mountpoint)
     if mount and mount.fstype == FSTYPE:
-        raise MountError(f"{show(mountpoint)}: zipfs is mounted here already; first: zipfs umount {show(mountpoint)}")
+        raise MountError(f"{show(mountpoint)}: zipfs is mounted here already; first: zipfs umount {word(mountpoint)}")
 
 
 def check_usable(source: str, mountpoint: str) -> None:
@@ -129,7 +129,7 @@ def check_usable(source: str, mountpoint: str) -> None:
         what = "is not a folder" if os.path.lexists(source) else "does not exist"
         raise MountError(f"{show(source)}: the source {what}; name a folder of compressed files")
     if not os.path.lexists(mountpoint):
-        raise MountError(f"{show(mountpoint)}: the mountpoint does not exist; first: mkdir -p {show(mountpoint)}")
+        raise MountError(f"{show(mountpoint)}: the mountpoint does not exist; first: mkdir -p {word(mountpoint)}")
     if not os.path.isdir(mountpoint):
         raise MountError(f"{show(mountpoint)}: the mountpoint is not a folder; name an empty folder")
     if not os.access(source, os.R_OK | os.X_OK):
@@ -193,16 +193,18 @@ def unmount(mountpoint: str, lazy: bool = False) -> None:
 
 def find_holders(mountpoint: str) -> list[str]:
     """`name (pid)` of each process, of those that we may look at, with an open file, a mapping or a working folder
-    beneath.
+    beneath. Not the daemon, whose source may lie there; this process, which may have inherited a file, if alone.
     """
-    holders = []
+    holders, own = [], []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if any(target == mountpoint or target.startswith(mountpoint + "/") for target in list_paths(process)):
-                holders.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+                name = f"{(process / 'comm').read_text().strip()} ({process.name})"
+                if b"\0zipfs.daemon\0" not in (process / "cmdline").read_bytes():
+                    (own if process.name == str(os.getpid()) else holders).append(name)
         except OSError:
             continue
-    return holders
+    return holders or own
 
 
 def list_paths(process: Path) -> list[str]:

@@ -6,6 +6,7 @@ Paths are `str` as os.fsdecode() makes them, so that a name of any bytes passes 
 
 import os
 import re
+import shlex
 import stat
 import zlib
 
@@ -80,3 +81,15 @@ def show(path: str | bytes | os.PathLike) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def word(path: str | bytes | os.PathLike) -> str:
+    """`path` as a word of a command that a message tells to type, in a shell that knows $'...'."""
+    text = os.fsdecode(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(c if c.isprintable() and c not in "\\'" else _bytes_of(c) for c in text) + "'"
+
+
+def _bytes_of(text: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(text))

@@ -12,7 +12,7 @@ from zipfs import mountpoint as points
 from zipfs.drivers.fusepy import MAX_BACKGROUND
 from zipfs.errors import MountError
 from zipfs.mount_options import choose
-from zipfs.names import show
+from zipfs.names import word
 
 BDI = Path("/sys/class/bdi")
 CONNECTIONS = Path("/sys/fs/fuse/connections")
@@ -59,7 +59,7 @@ def raise_readahead(mount: points.Mount, readahead_kb: int) -> str | None:
     except OSError:
         return (
             f"the kernel reads {present} KiB ahead, not {readahead_kb}; for faster reads, as root: "
-            f"echo {readahead_kb} > {path}, or: zipfs tune -o readahead_kb={readahead_kb} {show(mount.mountpoint)}"
+            f"echo {readahead_kb} > {path}, or: zipfs tune -o readahead_kb={readahead_kb} {word(mount.mountpoint)}"
         )
     return None
 

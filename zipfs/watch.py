@@ -16,7 +16,7 @@ from zipfs.folder import Summary
 from zipfs.importers import Importer
 from zipfs.in_place import Containers
 from zipfs.keepers import InPlaceKeeper, MirrorKeeper, Note
-from zipfs.names import show
+from zipfs.names import show, word
 from zipfs.pipeline import PipelinePool
 from zipfs.selection import MIN_SAVING, Selection
 from zipfs.settling import Settling
@@ -80,11 +80,11 @@ def refuse_covered(path: str) -> None:
     try:
         mountpoint.refuse_mounted(path)
     except MountError:
-        where = show(os.path.abspath(path))
+        where, stored = word(os.path.abspath(path)), word(os.path.abspath(path) + ".stored")
         raise MountError(
-            f"{where}: is shown by a mount, which is read-only, so nothing here can be compressed; watch the files at "
-            f"another place and mount them here: zipfs umount {where}, mv {where} {where}.stored, mkdir {where}, "
-            f"zipfs mount {where}.stored {where}, zipfs compress --watch --in-place {where}.stored"
+            f"{show(path)}: is shown by a mount, which is read-only, so nothing here can be compressed; watch the files at "
+            f"another place and mount them here: zipfs umount {where}, mv {where} {stored}, mkdir {where}, "
+            f"zipfs mount {stored} {where}, zipfs compress --watch --in-place {stored}"
         ) from None
 
 
