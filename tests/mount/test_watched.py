@@ -48,6 +48,7 @@ class Reader(threading.Thread):
                     self.round(kept.fileno())
                 except OSError as error:
                     self.wrong.append(error)
+                    return
                 self.rounds += 1
 
     def round(self, kept: int) -> None:
@@ -65,18 +66,21 @@ def test_readers_notice_no_switch(mounted, source, watching):
     shown = mounted(source).path
     files = {f"model {number}": bf16_bytes(number, SIZE) for number in range(NUM_FILES)}
     readers = []
-    for name, plain in files.items():
-        (source / name).write_bytes(plain)
-        assert eventually((shown / name).exists)
-        readers.append(Reader(shown / name, plain))
-        readers[-1].start()
-    stored = [source / f"{name}.zipfs" for name in files]
-    assert eventually(lambda: all(path.exists() for path in stored), 60)
-    done = [reader.rounds for reader in readers]
-    assert eventually(lambda: all(reader.rounds > before + 2 for reader, before in zip(readers, done, strict=True)), 60)
-    for reader in readers:
-        reader.is_ending.set()
-        reader.join()
+    try:
+        for name, plain in files.items():
+            (source / name).write_bytes(plain)
+            assert eventually((shown / name).exists)
+            readers.append(Reader(shown / name, plain))
+            readers[-1].start()
+        stored = [source / f"{name}.zipfs" for name in files]
+        assert eventually(lambda: all(path.exists() for path in stored), 60)
+        done = [reader.rounds for reader in readers]
+        pairs = list(zip(readers, done, strict=True))
+        assert eventually(lambda: all(reader.wrong or reader.rounds > before + 2 for reader, before in pairs), 60)
+    finally:
+        for reader in readers:
+            reader.is_ending.set()
+            reader.join()
     assert [reader.wrong for reader in readers] == [[]] * NUM_FILES
     assert not any((source / name).exists() for name in files)
 
