@@ -12,7 +12,7 @@ import struct
 import numpy as np
 
 from zipfs import _native
-from zipfs.compressor import chunk_log2_of
+from zipfs.chunk_size import chunk_log2_of
 from zipfs.pipeline import CHUNK_LOG2
 
 CHUNK_SIZE = 1 << CHUNK_LOG2

@@ -128,7 +128,9 @@ CASTS: dict[str, tuple[str, Cast]] = {
     **{f"gguf_{name}": ("", lambda rng, w, code=code: code(w)) for name, (code, _) in gguf_blocks.FORMATS.items()},
 }
 
-LARGEST = {"e8m0_scales": 1 << 20}
+LEAST = {"zeros": 64 << 20}
+"""Bytes: a file of the size that the bars are set for. Of one that takes some hundred bytes, headers are most."""
+LARGEST = {"e8m0_scales": 1 << 20, "zeros": 64 << 20}
 LARGEST_OTHERS = 16 << 20
 """Bytes: these rows are many, and zstd -19 is slow on them."""
 
@@ -136,7 +138,7 @@ LARGEST_OTHERS = 16 << 20
 def cast_tensors(name: str, size: int) -> list[Tensor]:
     dtype, cast = CASTS[name]
     rng = np.random.default_rng(corpus.SEED)
-    size = min(size, LARGEST.get(name, LARGEST_OTHERS))
+    size = min(max(size, LEAST.get(name, 0)), LARGEST.get(name, LARGEST_OTHERS))
     found = []
     while size > 0:
         plain = np.ascontiguousarray(cast(rng, corpus.tensor(rng))).tobytes()[:size]
