@@ -22,9 +22,22 @@ enum {
 
 static const double VALID_S = 1;          /* what the kernel may believe of names, folders and files passed through */
 static const double LONG_VALID_S = 86400; /* and of a container, whose next version is another node */
+static const double WANTED_S = 10;        /* for how long one look at a file lets expect others */
 
 static struct zipfs_served *served_by(fuse_req_t request) {
     return fuse_req_userdata(request);
+}
+
+/* ---- time ---- */
+
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static bool is_within(double seconds, int64_t since_ns) {
+    return (double)(now_ns() - since_ns) < seconds * 1e9;
 }
 
 /* ---- nodes ---- */
@@ -92,6 +105,8 @@ static void op_lookup(fuse_req_t request, fuse_ino_t parent, const char *name) {
         zipfs_nodes_unpin(served->nodes, folder);
     if (!error)
         error = served->tree.lookup(served->tree.context, path, &version);
+    if (!error && !S_ISDIR(version.mode))
+        atomic_store(&served->looked_at_ns, now_ns());
     struct fuse_entry_param entry = {.ino = 0};
     if (!error && (entry = enter(served, path, &version)).ino == 0)
         error = ENOMEM;
@@ -255,7 +270,7 @@ static void op_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t of
 struct folder {
     pthread_mutex_t lock;
     bool is_listed;
-    struct timespec listed_at;
+    int64_t listed_at_ns;
     struct zipfs_listing *listing;
 };
 
@@ -300,17 +315,10 @@ static void op_releasedir(fuse_req_t request, fuse_ino_t number, struct fuse_fil
 
 static int list_folder(struct zipfs_served *served, const char *path, struct folder *folder) {
     zipfs_listing_clear(folder->listing);
-    clock_gettime(CLOCK_MONOTONIC, &folder->listed_at);
+    folder->listed_at_ns = now_ns();
     int error = served->tree.list(served->tree.context, path, folder->listing);
     folder->is_listed = error == 0;
     return error;
-}
-
-static bool is_recent(const struct folder *folder) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - folder->listed_at.tv_sec) + (double)(now.tv_nsec - folder->listed_at.tv_nsec) / 1e9
-           < VALID_S;
 }
 
 /* Adds "." or "..", of which the kernel takes the name alone. */
@@ -332,7 +340,7 @@ static bool add_name(struct reply *reply, const struct zipfs_listed *listed, off
     return needed <= rest;
 }
 
-/* Adds a name with its attributes, which counts as a lookup, or without them when they are no news any more. */
+/* Adds a name with its attributes, which counts as a lookup, or without them. */
 static bool add_entry(struct zipfs_served *served, const char *folder_path, struct reply *reply,
                       const struct zipfs_listed *listed, bool with_attributes, off_t next) {
     size_t rest = reply->capacity - reply->size;
@@ -349,11 +357,14 @@ static bool add_entry(struct zipfs_served *served, const char *folder_path, stru
 }
 
 /* Fills the reply from entry `start` on. Entries 0 and 1 are the folder and its parent; an offset is that of the next
- * entry. */
+ * entry. Attributes come with names as long as they are news: those of folders always, as who lists many folders goes
+ * into them; those of others if files are looked at these days, as a lookup each costs `ls -l` much more, while a node
+ * each costs `find`, which wants none, half of its time. */
 static void fill(struct zipfs_served *served, const char *path, uint64_t ino, const struct folder *folder,
                  struct reply *reply, size_t start, bool plus) {
     size_t count = zipfs_listing_count(folder->listing) + 2;
-    bool with_attributes = plus && is_recent(folder), fits = true;
+    bool is_news = plus && is_within(VALID_S, folder->listed_at_ns), fits = true;
+    bool are_looked_at = is_within(WANTED_S, atomic_load(&served->looked_at_ns));
     for (size_t i = start; i < count && fits; i++) {
         off_t next = (off_t)i + 1;
         if (i < 2) {
@@ -361,6 +372,7 @@ static void fill(struct zipfs_served *served, const char *path, uint64_t ino, co
             continue;
         }
         struct zipfs_listed listed = zipfs_listing_get(folder->listing, i - 2);
+        bool with_attributes = is_news && (are_looked_at || S_ISDIR(listed.version.mode));
         fits = plus ? add_entry(served, path, reply, &listed, with_attributes, next) : add_name(reply, &listed, next);
     }
 }
@@ -451,8 +463,8 @@ static void op_init(void *user_data, struct fuse_conn_info *connection) {
     connection->max_write = ZIPFS_REPLY_SIZE; /* libfuse derives the largest read from it too */
     connection->max_background = MAX_BACKGROUND;
     connection->congestion_threshold = MAX_BACKGROUND * 3 / 4;
-    /* Whether a node's bytes change is for opens to tell, not for the kernel to guess from times; attributes come with
-     * every listing, even where nobody asked for them lately: they cost little, and a lookup each would cost much. */
+    /* Whether a node's bytes change is for opens to tell, not for the kernel to guess from times; and which attributes
+     * come with a listing, for fill(). */
     connection->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ
                                     | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
     connection->want |= connection->capable & FUSE_CAP_PARALLEL_DIROPS; /* heeded from libfuse 3.17 on */

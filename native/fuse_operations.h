@@ -5,6 +5,8 @@
 #define FUSE_USE_VERSION 312
 #include <fuse_lowlevel.h>
 
+#include <stdatomic.h>
+
 #include "fuse_replies.h"
 #include "fuse_session.h"
 
@@ -14,6 +16,7 @@ struct zipfs_served {
     struct zipfs_session_tree tree;
     struct zipfs_nodes *nodes;
     struct zipfs_replies *replies;
+    _Atomic int64_t looked_at_ns; /* when something that is no folder was looked up last; of the monotonic clock */
     void (*on_init)(struct zipfs_served *served); /* the kernel and libfuse have agreed */
 };
 

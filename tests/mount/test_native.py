@@ -112,7 +112,7 @@ def test_answers(mnt, operations):
     assert ("open", b"file", (1, 3, 700, 1_500_000_000_987_654_321, 9, 0o100644, 5, 6)) in operations.calls
 
 
-def test_attributes_come_with_a_listing(mnt, operations):
+def test_attributes_come_with_a_listing_once_files_are_looked_at(mnt, operations, session):
     folder = operations.folder
     (folder / "file").write_bytes(b"x" * 5000)
     os.utime(folder / "file", ns=(-1, 1_500_000_000_987_654_321))
@@ -121,7 +121,16 @@ def test_attributes_come_with_a_listing(mnt, operations):
     os.symlink("file", folder / "link")
     os.link(folder / "file", folder / "file2")
     (folder / "hidden").touch()
-    assert sorted(os.listdir(mnt)) == ["file", "file2", "folder", "link", "weights"]
+    names = ["file", "file2", "folder", "link", "weights"]
+    before = session.num_nodes()
+    assert sorted(os.listdir(mnt)) == names
+    os.lstat(mnt / "folder")
+    assert sorted(os.listdir(mnt)) == names
+    assert session.num_nodes() == before + 1
+    assert "lookup" not in [call[0] for call in operations.calls if call[1] != b"."]
+    os.lstat(mnt / "other")
+    assert sorted(os.listdir(mnt)) == names
+    assert session.num_nodes() == before + len(names) + 1  # and the other
     operations.calls.clear()
     for name in ("file", "file2", "folder", "link"):
         found, source = os.lstat(mnt / name), os.lstat(folder / name)

@@ -157,6 +157,18 @@ static void test_attributes(void) {
     CHECK_EQUAL(fs.f_blocks, 12345);
 }
 
+/* Until somebody looks at a file, a listing makes no nodes. */
+static void test_names(struct zipfs_session *session) {
+    DIR *folder = opendir(at("many"));
+    CHECK(folder);
+    int count = 0;
+    while (readdir(folder))
+        count++;
+    CHECK_EQUAL(count, NUM_NAMES + 2);
+    CHECK_EQUAL(zipfs_session_num_nodes(session), 2);
+    closedir(folder);
+}
+
 /* A listing of many requests tells the attributes of all, each name once. */
 static void test_listing(struct zipfs_session *session) {
     static bool seen[NUM_NAMES];
@@ -234,6 +246,7 @@ int main(void) {
     }
     CHECK(mkdtemp(mountpoint));
     struct zipfs_session *session = start_session();
+    test_names(session);
     test_attributes();
     test_listing(session);
     test_readers();
