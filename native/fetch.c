@@ -92,18 +92,16 @@ static void fill_copies(struct zipfs_file *file, struct zipfs_batch *batch, cons
     ZIPFS_COUNT(file->counters->stored_bytes_read, copier.stored_bytes_read);
 }
 
-/* Decodes all chunks of the batch, damaged ones or not. */
-static void decode_runs(struct zipfs_file *file, struct zipfs_batch *batch, const uint8_t *src) {
-    struct zipfs_copies copies[ZIPFS_BATCH_CHUNKS]; /* not touched, and so for nothing, where the container has none */
-    struct zipfs_seat *seat = NULL;
-    enum zipfs_status no_seat = zipfs_pool_take_seat(file->pool, file->header->chunk_log2, &seat);
+/* Decodes all chunks of the batch, damaged ones or not; what they copy is left to be filled in. */
+static void decode_runs(struct zipfs_file *file, struct zipfs_batch *batch, struct zipfs_codec *codec,
+                        const uint8_t *src, struct zipfs_copies *copies) {
     uint8_t *dst = batch->dst;
     uint64_t start_ns = now_ns();
     for (unsigned i = 0; i < batch->num_chunks; i++) {
         uint64_t number = batch->first + i;
         const struct zipfs_entry *entry = &batch->entries[i];
         size_t plain_size = zipfs_chunk_size(file->header, number);
-        enum zipfs_status status = seat ? decode_one(file, seat->codec, number, entry, src, dst, &copies[i]) : no_seat;
+        enum zipfs_status status = decode_one(file, codec, number, entry, src, dst, &copies[i]);
         if (status == ZIPFS_OK)
             count_decoded(file, plain_size, entry->stored_size);
         else
@@ -112,10 +110,40 @@ static void decode_runs(struct zipfs_file *file, struct zipfs_batch *batch, cons
         dst += plain_size;
     }
     ZIPFS_COUNT(file->counters->decode_ns, now_ns() - start_ns);
-    if (seat)
-        zipfs_pool_give_seat(file->pool, seat);
-    if (file->header->has_copies)
+}
+
+/* Reads the payloads of the batch to dst. The seat is held while that is work, but not while the disk is waited for;
+ * afterwards it may be another one, or NULL where there was no memory for it. */
+static enum zipfs_status read_payloads(struct zipfs_file *file, const struct zipfs_batch *batch, uint8_t *dst,
+                                       struct zipfs_seat **seat) {
+    size_t done = zipfs_source_read_present(&file->source, dst, batch->stored_size, batch->offset);
+    if (ZIPFS_LIKELY(done == batch->stored_size))
+        return ZIPFS_OK;
+    zipfs_pool_give_seat(file->pool, *seat);
+    *seat = NULL;
+    enum zipfs_status status =
+        zipfs_source_read_rest(&file->source, dst + done, batch->stored_size - done, batch->offset + done);
+    return status == ZIPFS_OK ? zipfs_pool_take_seat(file->pool, file->header->chunk_log2, seat) : status;
+}
+
+/* Reads the payloads to src, which is the place of the plain bytes where they are stored, and decodes them. */
+static enum zipfs_status read_and_decode(struct zipfs_file *file, struct zipfs_batch *batch, uint8_t *src) {
+    struct zipfs_copies copies[ZIPFS_BATCH_CHUNKS]; /* not touched, and so for nothing, where the container has none */
+    struct zipfs_seat *seat;
+    bool stored = src == batch->dst;
+    enum zipfs_status status = zipfs_pool_take_seat(file->pool, file->header->chunk_log2, &seat);
+    if (status == ZIPFS_OK)
+        status = read_payloads(file, batch, src, &seat);
+    if (status != ZIPFS_OK)
+        return status;
+    if (stored)
+        check_stored(file, batch);
+    else
+        decode_runs(file, batch, seat->codec, src, copies);
+    zipfs_pool_give_seat(file->pool, seat);
+    if (!stored && file->header->has_copies)
         fill_copies(file, batch, copies);
+    return ZIPFS_OK;
 }
 
 /* Reads and decodes the payloads of the batch. Returns how the read went; what fails after it is in batch->errors. */
@@ -125,12 +153,7 @@ static enum zipfs_status fetch_batch(struct zipfs_file *file, struct zipfs_batch
     struct zipfs_buffer *buffer = NULL;
     enum zipfs_status status = stored ? ZIPFS_OK : zipfs_buffers_take(buffers, batch->stored_size, &buffer);
     if (status == ZIPFS_OK)
-        status =
-            zipfs_source_read(&file->source, stored ? batch->dst : buffer->data, batch->stored_size, batch->offset);
-    if (status == ZIPFS_OK && stored)
-        check_stored(file, batch);
-    else if (status == ZIPFS_OK)
-        decode_runs(file, batch, buffer->data);
+        status = read_and_decode(file, batch, stored ? batch->dst : buffer->data);
     int error = errno;
     if (buffer)
         zipfs_buffers_give(buffers, buffer);

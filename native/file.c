@@ -18,6 +18,7 @@
 enum {
     PART_SIZE = 1 << 20,  /* what one thread reads of a large request; a power of two */
     SHARED_CHUNKS = 16,   /* a smaller cache cannot keep them for long enough */
+    WORK_SIZE = 64 << 10, /* copying less is over before it could be in the way */
     LARGE_SIZE = 2 << 20, /* larger than any request of FUSE, which has its own threads */
 };
 
@@ -135,6 +136,8 @@ static void deliver(struct zipfs_file *file, struct zipfs_slices *slices, uint8_
 }
 
 void zipfs_file_put(struct zipfs_file *file, const struct zipfs_slices *slices) {
+    if (slices->seat)
+        zipfs_pool_give_seat(file->pool, slices->seat);
     for (unsigned i = 0; i < slices->num_slices; i++)
         if (slices->slices[i].held)
             zipfs_cache_put(file->cache, slices->slices[i].held);
@@ -309,8 +312,11 @@ ssize_t zipfs_file_read(struct zipfs_file *file, void *buffer, size_t size, uint
     if (size > ZIPFS_SLICES_SIZE_MAX)
         return -EINVAL;
     slices_ret->num_slices = 0;
+    slices_ret->seat = NULL;
     ssize_t got = read_request(file, buffer, size, offset, slices_ret);
     if (got < 0)
         zipfs_file_put(file, slices_ret);
+    else if (got >= WORK_SIZE)
+        slices_ret->seat = zipfs_pool_take_any_seat(file->pool);
     return got;
 }

@@ -76,7 +76,8 @@ static enum zipfs_status fit_codec(struct zipfs_seat *seat, uint32_t chunk_log2)
     return zipfs_codec_create(chunk_log2, &seat->codec);
 }
 
-enum zipfs_status zipfs_pool_take_seat(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_seat **seat_ret) {
+/* Waits for a free seat, one whose codec fits if there is one. */
+static struct zipfs_seat *take(struct zipfs_pool *pool, uint32_t chunk_log2) {
     struct zipfs_seat *seat;
     pthread_mutex_lock(&pool->lock);
     pool->num_waiting++;
@@ -85,6 +86,15 @@ enum zipfs_status zipfs_pool_take_seat(struct zipfs_pool *pool, uint32_t chunk_l
     pool->num_waiting--;
     seat->taken = true;
     pthread_mutex_unlock(&pool->lock);
+    return seat;
+}
+
+struct zipfs_seat *zipfs_pool_take_any_seat(struct zipfs_pool *pool) {
+    return take(pool, 0);
+}
+
+enum zipfs_status zipfs_pool_take_seat(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_seat **seat_ret) {
+    struct zipfs_seat *seat = take(pool, chunk_log2);
     enum zipfs_status status = fit_codec(seat, chunk_log2);
     if (status != ZIPFS_OK)
         zipfs_pool_give_seat(pool, seat);

@@ -8,20 +8,22 @@
 
 struct zipfs_pool;
 
-/* At most `jobs` (1 or more) decodes at one time. */
+/* At most `jobs` (1 or more) threads at work at one time: reading from memory, decoding, copying. */
 enum zipfs_status zipfs_pool_create(unsigned jobs, struct zipfs_pool **pool_ret);
 void zipfs_pool_free(struct zipfs_pool *pool); /* everything is given back; NULL is allowed */
 
-/* A place to decode at; there are `jobs` of them. */
+/* A place to work at; there are `jobs` of them. */
 struct zipfs_seat {
     struct zipfs_codec *codec;
     uint32_t chunk_log2; /* the largest chunks that the codec is for */
     bool taken;
 };
 
-/* Waits for a free seat and lends it, with a codec for chunks of chunk_log2. Hold it for a decode alone: no lock, no
- * read and no other wait meanwhile. */
+/* Waits for a free seat and lends it, with a codec for chunks of chunk_log2. Hold it for work alone: no lock, no wait
+ * for the disk and no other wait meanwhile. */
 enum zipfs_status zipfs_pool_take_seat(struct zipfs_pool *pool, uint32_t chunk_log2, struct zipfs_seat **seat_ret);
+/* The same without a codec, for work that needs none. */
+struct zipfs_seat *zipfs_pool_take_any_seat(struct zipfs_pool *pool);
 void zipfs_pool_give_seat(struct zipfs_pool *pool, struct zipfs_seat *seat);
 
 /* Whether a decode could begin now, without keeping another from it. */

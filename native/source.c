@@ -20,14 +20,15 @@ static size_t read_present(struct zipfs_source *source, const struct iovec *part
     return got > 0 ? (size_t)got : 0;
 }
 
-enum zipfs_status zipfs_source_read(struct zipfs_source *source, uint8_t *dst, size_t size, uint64_t offset) {
+size_t zipfs_source_read_present(struct zipfs_source *source, uint8_t *dst, size_t size, uint64_t offset) {
     struct iovec part = {dst, size};
-    size_t done = read_present(source, &part, 1, offset);
-    if (ZIPFS_LIKELY(done == size))
-        return ZIPFS_OK;
+    return read_present(source, &part, 1, offset);
+}
+
+enum zipfs_status zipfs_source_read_rest(struct zipfs_source *source, uint8_t *dst, size_t size, uint64_t offset) {
     atomic_store_explicit(&source->warm_size, 0, memory_order_relaxed);
     atomic_store_explicit(&source->is_cold, true, memory_order_relaxed);
-    return pread_exact(source->fd, dst + done, size - done, offset + done);
+    return pread_exact(source->fd, dst, size, offset);
 }
 
 bool zipfs_source_is_cold(const struct zipfs_source *source) {

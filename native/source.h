@@ -12,8 +12,10 @@ struct zipfs_source {
 
 void zipfs_source_init(struct zipfs_source *source, int fd); /* fd stays the caller's */
 
-/* As pread_exact; notes when the bytes were not in memory. */
-enum zipfs_status zipfs_source_read(struct zipfs_source *source, uint8_t *dst, size_t size, uint64_t offset);
+/* Reads what the system has in memory of a range, from its start, and never waits. Returns its size. */
+size_t zipfs_source_read_present(struct zipfs_source *source, uint8_t *dst, size_t size, uint64_t offset);
+/* As pread_exact, of what was not in memory, which is noted. */
+enum zipfs_status zipfs_source_read_rest(struct zipfs_source *source, uint8_t *dst, size_t size, uint64_t offset);
 
 /* Whether it pays to read ahead. */
 bool zipfs_source_is_cold(const struct zipfs_source *source);

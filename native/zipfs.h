@@ -273,10 +273,11 @@ struct zipfs_stats {
 };
 
 /*
- * Decoded chunks, least recently used first out, and the limit on concurrent decodes. `budget` counts what is held for
+ * Decoded chunks, least recently used first out, and the limit on threads at work. `budget` counts what is held for
  * hits (chunk buffers plus a fixed overhead each), what is decoded ahead, and the buffers for stored bytes; a chunk
- * that has no room in it is served and not kept. `jobs` (at most 1024) is the most chunks that are decoded at one time,
- * 0: one per CPU. One cache serves all files of a mount.
+ * that has no room in it is served and not kept. `jobs` (at most 1024) is the most threads that decode, or copy large
+ * replies, at one time, 0: one per CPU; those that wait for the disk do not count. One cache serves all files of a
+ * mount.
  */
 struct zipfs_cache_options {
     size_t budget;
@@ -325,8 +326,10 @@ ZIPFS_API const struct zipfs_header *zipfs_file_header(const struct zipfs_file *
  */
 ZIPFS_API ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64_t offset);
 
-/* Plain bytes as they came: slices in order, each in the reader's buffer, or in a chunk that the cache holds for it. */
+/* Plain bytes as they came: slices in order, each in the reader's buffer, or in a chunk that the cache holds for it;
+ * and the right to copy them, if they are many: one of the cache's `jobs`. */
 struct zipfs_chunk;
+struct zipfs_seat;
 struct zipfs_slice {
     const uint8_t *data;
     size_t size;
@@ -335,11 +338,14 @@ struct zipfs_slice {
 enum { ZIPFS_SLICES_SIZE_MAX = 1 << 20, ZIPFS_SLICES_MAX = (ZIPFS_SLICES_SIZE_MAX >> ZIPFS_CHUNK_LOG2_MIN) + 1 };
 struct zipfs_slices {
     unsigned num_slices;
+    struct zipfs_seat *seat; /* NULL: none is needed */
     struct zipfs_slice slices[ZIPFS_SLICES_MAX];
 };
-/* As zipfs_file_pread, of ZIPFS_SLICES_SIZE_MAX bytes at most, but what the cache holds is not copied. `buffer` takes
- * size bytes, of which any may be overwritten. After success, the slices are to be given back by zipfs_file_put(); soon,
- * as what is held cannot make room. */
+/* As zipfs_file_pread, of ZIPFS_SLICES_SIZE_MAX bytes at most, but what the cache holds is not copied, and a stream
+ * from the start of the file goes through the cache for three quarters of the budget, as more readers may follow.
+ * `buffer` takes size bytes, of which any may be overwritten. After success, the slices are to be given back by
+ * zipfs_file_put(), soon and before this thread reads again: what is held cannot make room, and others may wait for the
+ * right to work. */
 ZIPFS_API ssize_t zipfs_file_read(struct zipfs_file *file, void *buffer, size_t size, uint64_t offset,
                                   struct zipfs_slices *slices_ret);
 ZIPFS_API void zipfs_file_put(struct zipfs_file *file, const struct zipfs_slices *slices);

@@ -50,7 +50,7 @@ class MountOptions:
     """readahead_kb: how far the kernel reads ahead of a reader; cache_size: bytes of decoded chunks and buffers that
     the daemon may hold; ahead_size: of these, for chunks decoded ahead of sequential readers; drop_source_cache: whether
     containers are dropped from the page cache behind sequential readers; idle_s: seconds after which a daemon that
-    nobody reads from gives its memory back, 1 to 2 times that; jobs: chunks decoded at one time, 0: one per
+    nobody reads from gives its memory back, 1 to 2 times that; jobs: threads that decode and copy at one time, 0: one per
     CPU; flags: options for mount(8); driver: one of zipfs.drivers.NAMES, None for the best there is.
     """
 

@@ -135,6 +135,42 @@ static void test_slices(void) {
     zipfs_cache_free(cache);
 }
 
+struct waiting {
+    struct zipfs_file *file;
+    _Atomic bool has_read;
+};
+
+static void *read_and_tell(void *context) {
+    struct waiting *waiting = context;
+    uint8_t dst[100];
+    CHECK_EQUAL(zipfs_file_pread(waiting->file, dst, sizeof dst, 5 * 65536), sizeof dst);
+    waiting->has_read = true;
+    return NULL;
+}
+
+/* With one job, who copies a large reply is the only one at work; a small one is no work. */
+static void test_copying_is_work(void) {
+    static uint8_t buffer[65536];
+    for (int is_large = 0; is_large < 2; is_large++) {
+        struct zipfs_cache_options options = {.budget = 4 << 20, .jobs = 1};
+        struct zipfs_cache *cache;
+        CHECK_EQUAL(zipfs_cache_create(&options, &cache), ZIPFS_OK);
+        struct waiting waiting = {.file = open_sample(cache)};
+        struct zipfs_slices slices;
+        pthread_t thread;
+        size_t size = is_large ? sizeof buffer : 4096;
+        CHECK_EQUAL(zipfs_file_read(waiting.file, buffer, size, 65536, &slices), (ssize_t)size);
+        CHECK_EQUAL(pthread_create(&thread, NULL, read_and_tell, &waiting), 0);
+        for (int i = 0; is_large ? i < 50 : !waiting.has_read; i++)
+            usleep(1000);
+        CHECK_EQUAL(waiting.has_read, !is_large);
+        zipfs_file_put(waiting.file, &slices);
+        pthread_join(thread, NULL);
+        zipfs_file_unref(waiting.file);
+        zipfs_cache_free(cache);
+    }
+}
+
 /* ---- how often chunks are decoded ---- */
 
 /* Requests smaller than a chunk decode each chunk once, aligned whole ones too, and leave nothing in the cache. */
@@ -338,6 +374,7 @@ int main(void) {
     test_random_reads(1 << 20);
     test_random_reads(1 << 30);
     test_slices();
+    test_copying_is_work();
     test_decodes_once();
     test_kept_for_followers();
     test_damage();

@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         const=True,
         help="drop containers from the page cache behind readers, so that it does not hold both forms",
     )
-    common.add_jobs(parser, "chunks decoded at one time")
+    common.add_jobs(parser, "threads that decode and copy at one time")
     parser.add_argument(
         "-o",
         dest="options",
