@@ -115,6 +115,27 @@ STEP void put_in_front(uint8_t **end, chosen lanes, __m256i x) {
     *end = p - _mm_popcnt_u32(mask & 255);
 }
 
+/* How many lanes of the lower half of a vector up to each are chosen, and of the upper one, in negative numbers. */
+STEP __m256i count_chosen(__m256i ones) {
+    const __m256i carry = _mm256_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, 7, 7, 7, 7, 7, 7, 7, 7, -1, -1, -1, -1, -1,
+                                           -1, -1, -1, 7, 7, 7, 7, 7, 7, 7, 7);
+    __m256i count = _mm256_add_epi8(ones, _mm256_slli_epi64(ones, 8));
+    count = _mm256_add_epi8(count, _mm256_slli_epi64(count, 16));
+    count = _mm256_add_epi8(count, _mm256_slli_epi64(count, 32));
+    return _mm256_add_epi8(count, _mm256_shuffle_epi8(count, carry));
+}
+
+STEP size_t count_of(chosen lanes) {
+    return (size_t)_mm_popcnt_u32(top_bits(lanes.ones));
+}
+
+/* The next bytes of src to the chosen lanes of x. Reads 32 bytes at most. */
+STEP __m256i deal(chosen lanes, __m256i x, const uint8_t *src) {
+    const uint8_t *upper = src + _mm_popcnt_u32(top_bits(lanes.ones) & 0xffff);
+    __m256i index = _mm256_xor_si256(count_chosen(lanes.ones), bytes(0xff));
+    return _mm256_blendv_epi8(x, _mm256_shuffle_epi8(halves(src, upper), index), lanes.ones);
+}
+
 /* ---- tables of 64 bytes ---- */
 
 struct table64 {
@@ -249,8 +270,9 @@ STEP __m256i load_packed_any(const uint8_t *src, unsigned bits) {
         unsigned offset = i / 2 % 8 * bits, first = i / 16 * bits + offset / 8;
         place[0][i] = (uint8_t)(first + i % 2);
         place[1][i] = (uint8_t)(2 * bits - from + first + i % 2);
-        factor[i / 2] = (uint16_t)(1 << (8 - offset % 8));
     }
+    for (unsigned i = 0; i < 16; i++) /* in a loop of its own, or gcc leaves it for run time */
+        factor[i] = (uint16_t)(1 << (8 - i % 8 * bits % 8));
     __m256i half[2] = {_mm256_broadcastsi128_si256(load_short(src, bits)),
                        _mm256_broadcastsi128_si256(load_short(src + from, bits))};
     for (unsigned h = 0; h < 2; h++) {

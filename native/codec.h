@@ -11,6 +11,7 @@
 struct zipfs_effort {
     int zstd_level, text_level;
     bool probes;     /* look for LZ matches in float planes, refine guesses */
+    bool short_codes; /* for exponents, where they pay: decoding is fastest then */
     bool exhaustive; /* encode every candidate in full and keep the smallest */
 };
 

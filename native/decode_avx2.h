@@ -84,16 +84,6 @@ STEP void advance(const struct tables *t, unsigned rows, struct work *w) {
     }
 }
 
-/* How many lanes of the lower half of a vector up to each are chosen, and of the upper one, in negative numbers. */
-STEP __m256i count_chosen(__m256i chosen) {
-    const __m256i carry = _mm256_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, 7, 7, 7, 7, 7, 7, 7, 7, -1, -1, -1, -1, -1,
-                                           -1, -1, -1, 7, 7, 7, 7, 7, 7, 7, 7);
-    __m256i count = _mm256_add_epi8(chosen, _mm256_slli_epi64(chosen, 8));
-    count = _mm256_add_epi8(count, _mm256_slli_epi64(count, 16));
-    count = _mm256_add_epi8(count, _mm256_slli_epi64(count, 32));
-    return _mm256_add_epi8(count, _mm256_shuffle_epi8(count, carry));
-}
-
 /* Gives the next byte to each state that is below 256. Reads 32 bytes for each group: whether they are the stream's is
  * the caller's care. Returns the first byte that was not given. */
 STEP const uint8_t *renormalise(struct work *w, const uint8_t *coded) {

@@ -66,6 +66,8 @@ bool zipfs_joint_promises(struct zipfs_codec *codec, uint32_t layout, const uint
     codec->kernels->split[layout](sample, planes, n);
     codec->kernels->histogram(planes[0], n, exponents);
     codec->kernels->histogram(planes[1], n, rests);
+    if (codec->encoder->effort.short_codes && info->bits[0] == 8 && zipfs_short_pays(exponents, n, row_ret))
+        return false;
     size_t covered = choose_rows(exponents, row_ret);
     return covered >= n - n / 64 && zipfs_entropy(exponents, n) >= n / 16 && rest_is_noise(rests, n, info->bits[1]);
 }

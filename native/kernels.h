@@ -10,6 +10,7 @@
 
 #include "layout.h"
 #include "rans.h"
+#include "short.h"
 #include "zipfs.h"
 
 struct zipfs_kernels {
@@ -42,6 +43,15 @@ struct zipfs_kernels {
      * values_ret has room for 64 more. */
     size_t (*gather)(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned bits,
                      size_t n, uint16_t *values_ret);
+
+    /* The next n values of short codes: n is a multiple of 8 but in the last call. False when escapes ran out; the plane
+     * is of no use then. */
+    bool (*short_decode)(struct zipfs_short_decoder *decoder, uint8_t *values, size_t n);
+    /* Codes of n values, packed in dst as in a RAW plane of 3 bits, and a bit for each that is the escape. */
+    void (*short_encode)(const uint8_t code_of[256], const uint8_t *values, size_t n, uint8_t *dst, uint64_t *escaped);
+    /* As short_decode, and at once to elements of BF16 or F32. planes[0] is not used. */
+    bool (*short_merge[ZIPFS_NUM_LAYOUTS])(struct zipfs_short_decoder *decoder, const uint8_t *const *planes,
+                                           uint8_t *dst, size_t n);
 
     /* Joint layouts, whose first field is coded by rANS: as rans_decode, and at once to elements. planes[0] is not used,
      * planes[1] is the second field packed as in a RAW plane, further planes are values. */

@@ -14,6 +14,7 @@ enum { FEW_REGISTERS = 0 };
 #include "loops_layouts.h"
 #include "loops_encode.h"
 #include "loops_elements.h"
+#include "loops_short.h"
 #include "loops_decode.h"
 
 /* ---- escapes ---- */
@@ -95,6 +96,7 @@ const struct zipfs_kernels zipfs_kernels_avx512 = {
     LAYOUT_LOOPS,
     ENCODE_LOOPS,
     ELEMENT_LOOPS,
+    SHORT_LOOPS,
 };
 
 #endif

@@ -13,6 +13,7 @@ enum { FEW_REGISTERS = 1 };
 #include "loops_layouts.h"
 #include "loops_encode.h"
 #include "loops_elements.h"
+#include "loops_short.h"
 #include "loops_decode.h"
 
 const struct zipfs_kernels zipfs_kernels_neon = {
@@ -25,6 +26,7 @@ const struct zipfs_kernels zipfs_kernels_neon = {
     LAYOUT_LOOPS,
     ENCODE_LOOPS,
     ELEMENT_LOOPS,
+    SHORT_LOOPS,
 };
 
 #endif

@@ -292,6 +292,31 @@ static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *codes
     encoder->coded = coded;
 }
 
+/* ---- short codes ---- */
+
+/* Every value looks at the next escape, and takes it or not without a branch. Of n escapes at most, all are readable. */
+static bool short_decode(struct zipfs_short_decoder *decoder, uint8_t *values, size_t n) {
+    const uint8_t *codes = decoder->codes, *escapes = decoder->escapes, *escapes_end = decoder->escapes_end;
+    uint8_t value[ZIPFS_SHORT_ESCAPE + 1];
+    memcpy(value, decoder->value, sizeof value);
+    for (size_t i = 0; i < n; i += 8, codes += ZIPFS_SHORT_BITS) {
+        size_t used = zipfs_min(n - i, 8);
+        uint32_t x = 0;
+        for (unsigned k = 0; k < (used * ZIPFS_SHORT_BITS + 7) / 8; k++)
+            x |= (uint32_t)codes[k] << 8 * k;
+        if (ZIPFS_UNLIKELY(escapes > escapes_end))
+            return false;
+        for (unsigned k = 0; k < used; k++, x >>= ZIPFS_SHORT_BITS) {
+            unsigned code = x & ZIPFS_SHORT_ESCAPE, escaped = code == ZIPFS_SHORT_ESCAPE;
+            values[i + k] = escaped ? *escapes : value[code];
+            escapes += escaped;
+        }
+    }
+    decoder->codes = codes;
+    decoder->escapes = escapes;
+    return escapes <= escapes_end;
+}
+
 /* ---- joint layouts ---- */
 
 /* Puts the second field, sign above mantissa bits, where it belongs in an element of `width` bits. */
@@ -503,6 +528,40 @@ static void split_i64(const uint8_t *src, uint8_t *const *planes, size_t n) {
     split_integers(src, planes, n, 8);
 }
 
+static void short_encode(const uint8_t code_of[256], const uint8_t *values, size_t n, uint8_t *dst,
+                         uint64_t *escaped) {
+    for (size_t first = 0; first < n; first += 64) {
+        uint8_t codes[64];
+        size_t used = zipfs_min(n - first, 64);
+        uint64_t mask = 0;
+        for (size_t k = 0; k < used; k++) {
+            codes[k] = code_of[values[first + k]];
+            mask |= (uint64_t)(codes[k] == ZIPFS_SHORT_ESCAPE) << k;
+        }
+        escaped[first / 64] = mask;
+        pack_as(codes, ZIPFS_SHORT_BITS, dst + first / 8 * ZIPFS_SHORT_BITS, used);
+    }
+}
+
+/* A tile at a time, since what is decoded is merged at once. */
+#define SHORT_MERGE(name, merge, width, num_fields)                                                                    \
+    static bool name(struct zipfs_short_decoder *decoder, const uint8_t *const *given, uint8_t *dst, size_t n) {       \
+        uint8_t values[256];                                                                                           \
+        const uint8_t *planes[num_fields] = {values};                                                                  \
+        for (size_t i = 0; i < n; i += sizeof values) {                                                                \
+            size_t used = zipfs_min(n - i, sizeof values);                                                             \
+            if (!short_decode(decoder, values, used))                                                                  \
+                return false;                                                                                          \
+            for (unsigned f = 1; f < (num_fields); f++)                                                                \
+                planes[f] = given[f] + i;                                                                              \
+            merge(planes, dst + (width) * i, used);                                                                    \
+        }                                                                                                              \
+        return decoder->escapes <= decoder->escapes_end;                                                               \
+    }
+
+SHORT_MERGE(short_merge_bf16, merge_bf16, 2, 2)
+SHORT_MERGE(short_merge_f32, merge_f32, 4, 4)
+
 const struct zipfs_kernels zipfs_kernels_scalar = {
     .name = "scalar",
     .hash = zipfs_hash_scalar,
@@ -516,6 +575,9 @@ const struct zipfs_kernels zipfs_kernels_scalar = {
     .rans_patterns = rans_patterns,
     .rans_encode = rans_encode,
     .gather = gather,
+    .short_encode = short_encode,
+    .short_decode = short_decode,
+    .short_merge = {[ZIPFS_BF16] = short_merge_bf16, [ZIPFS_F32] = short_merge_f32},
     .joint_merge = {[ZIPFS_BF16_JOINT] = joint_merge_bf16, joint_merge_f16, joint_merge_f32, joint_merge_e4m3,
                     joint_merge_e5m2},
     .joint_split = {[ZIPFS_BF16_JOINT] = joint_split_bf16, joint_split_f16, joint_split_f32, joint_split_e4m3,

@@ -79,9 +79,9 @@ STEP vec exponent_8(vec high, vec low) {
     return choose(bytes(0xfe), up(high, 1), both(down(low, 7), bytes(1)));
 }
 
-STEP void merge_bf16_group(const uint8_t *const *planes, uint8_t *dst, size_t i) {
+STEP void merge_bf16_group(vec exponent, const uint8_t *const *planes, uint8_t *dst, size_t i) {
     vec b[2];
-    join_8(load(planes[0] + i), load(planes[1] + i), &b[1], &b[0]);
+    join_8(exponent, load(planes[1] + i), &b[1], &b[0]);
     store_elements(dst, b, 2);
 }
 
@@ -107,9 +107,9 @@ STEP void split_f16_group(const uint8_t *src, uint8_t *const *planes, size_t i) 
     store(planes[2] + i, b[0]);
 }
 
-STEP void merge_f32_group(const uint8_t *const *planes, uint8_t *dst, size_t i) {
+STEP void merge_f32_group(vec exponent, const uint8_t *const *planes, uint8_t *dst, size_t i) {
     vec b[4] = {load(planes[3] + i), load(planes[2] + i)};
-    join_8(load(planes[0] + i), load(planes[1] + i), &b[3], &b[2]);
+    join_8(exponent, load(planes[1] + i), &b[3], &b[2]);
     store_elements(dst, b, 4);
 }
 
@@ -208,11 +208,11 @@ STEP void split_integers_group(const uint8_t *src, uint8_t *const *planes, size_
         zipfs_kernels_scalar.split[layout](src + (width) * i, planes, n - i);                                          \
     }
 
-MERGE(merge_bf16, ZIPFS_BF16, 2, 2, merge_bf16_group(planes, dst + 2 * i, i))
+MERGE(merge_bf16, ZIPFS_BF16, 2, 2, merge_bf16_group(load(planes[0] + i), planes, dst + 2 * i, i))
 SPLIT(split_bf16, ZIPFS_BF16, 2, 2, split_bf16_group(src + 2 * i, planes, i))
 MERGE(merge_f16, ZIPFS_F16, 2, 3, merge_f16_group(planes, dst + 2 * i, i))
 SPLIT(split_f16, ZIPFS_F16, 2, 3, split_f16_group(src + 2 * i, planes, i))
-MERGE(merge_f32, ZIPFS_F32, 4, 4, merge_f32_group(planes, dst + 4 * i, i))
+MERGE(merge_f32, ZIPFS_F32, 4, 4, merge_f32_group(load(planes[0] + i), planes, dst + 4 * i, i))
 SPLIT(split_f32, ZIPFS_F32, 4, 4, split_f32_group(src + 4 * i, planes, i))
 MERGE(merge_f64, ZIPFS_F64, 8, 9, merge_f64_group(planes, dst + 8 * i, i))
 SPLIT(split_f64, ZIPFS_F64, 8, 9, split_f64_group(src + 8 * i, planes, i))

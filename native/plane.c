@@ -47,6 +47,8 @@ enum zipfs_status zipfs_plane_open(struct zipfs_codec *codec, struct zipfs_plane
                                &plane->rans);
     case ZIPFS_ZSTD:
         return stored->bits == 8 ? zstd_frame_decompress(codec->dctx, src, src_size, contents, n) : ZIPFS_BAD_ZSTD;
+    case ZIPFS_SHORT:
+        return zipfs_short_open(src, src_size, codec->payload_end, n, stored->bits, room, &plane->shorts);
     default: return ZIPFS_UNKNOWN_CODING;
     }
 }
@@ -58,6 +60,8 @@ enum zipfs_status zipfs_plane_next(const struct zipfs_kernels *kernels, struct z
         return ZIPFS_OK;
     if (plane->coding == ZIPFS_RANS)
         return kernels->rans_decode(&plane->rans, plane->tile, n) ? ZIPFS_OK : ZIPFS_BAD_RANS;
+    if (plane->coding == ZIPFS_SHORT)
+        return kernels->short_decode(&plane->shorts, plane->tile, n) ? ZIPFS_OK : ZIPFS_BAD_PLANE;
     if (plane->bits == 8)
         *values_ret = plane->data;
     else
@@ -83,7 +87,11 @@ enum zipfs_status zipfs_plane_next_packed(struct zipfs_codec *codec, struct zipf
 }
 
 enum zipfs_status zipfs_plane_finish(const struct zipfs_plane *plane) {
-    return plane->coding == ZIPFS_RANS ? zipfs_rans_finish(&plane->rans) : ZIPFS_OK;
+    switch (plane->coding) {
+    case ZIPFS_RANS: return zipfs_rans_finish(&plane->rans);
+    case ZIPFS_SHORT: return zipfs_short_finish(&plane->shorts);
+    default: return ZIPFS_OK;
+    }
 }
 
 /* ---- choosing ---- */

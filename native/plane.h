@@ -1,10 +1,10 @@
-/* Planes: one field of all elements of a run, in one of four codings (docs/format.md section 4.2). */
+/* Planes: one field of all elements of a run, in one of five codings (docs/format.md section 4.2). */
 #ifndef ZIPFS_PLANE_H
 #define ZIPFS_PLANE_H
 
 #include "kernels.h"
 
-enum zipfs_coding { ZIPFS_RAW = 0, ZIPFS_CONST = 1, ZIPFS_RANS = 2, ZIPFS_ZSTD = 3 };
+enum zipfs_coding { ZIPFS_RAW = 0, ZIPFS_CONST = 1, ZIPFS_RANS = 2, ZIPFS_ZSTD = 3, ZIPFS_SHORT = 4 };
 
 /* Values are decoded a tile at a time, so that they are still in the L1 cache when they are merged. A multiple of 256.
  */
@@ -15,6 +15,7 @@ struct zipfs_plane {
     uint32_t coding, bits;
     const uint8_t *data; /* RAW and ZSTD: what comes next */
     struct zipfs_rans_decoder rans;
+    struct zipfs_short_decoder shorts;
     uint8_t tile[ZIPFS_TILE];
 };
 
@@ -29,7 +30,7 @@ struct zipfs_stored_plane {
 };
 
 /* Checks all that can be checked before decoding. contents: room for n bytes, used by ZSTD alone. room: for the escapes
- * of RANS; moves behind them. */
+ * of RANS and SHORT; moves behind them. */
 enum zipfs_status zipfs_plane_open(struct zipfs_codec *codec, struct zipfs_plane *plane,
                                    const struct zipfs_stored_plane *stored, size_t n, uint8_t *contents,
                                    uint8_t **room);

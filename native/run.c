@@ -60,6 +60,10 @@ static enum zipfs_status decode_bytes(struct zipfs_codec *codec, const struct pl
         if (!codec->kernels->rans_decode(&plane->rans, plan->dst, plan->n))
             return ZIPFS_BAD_RANS;
         break;
+    case ZIPFS_SHORT:
+        if (!codec->kernels->short_decode(&plane->shorts, plan->dst, plan->n))
+            return ZIPFS_BAD_PLANE;
+        break;
     default: break; /* ZSTD is there already */
     }
     return zipfs_plane_finish(plane);
@@ -70,23 +74,40 @@ static size_t share_of_ahead(const struct zipfs_codec *codec, size_t size) {
     return size * codec->ahead_size / codec->plain_size;
 }
 
-static enum zipfs_status decode_tile(struct zipfs_codec *codec, const struct plan *plan, size_t first, size_t n) {
+/* Do values of the first plane go to elements at once? */
+static bool is_fused(const struct zipfs_codec *codec, const struct plan *plan) {
+    return plan->info->is_joint ||
+           (codec->planes[0].coding == ZIPFS_SHORT && codec->kernels->short_merge[plan->layout]);
+}
+
+/* Merges fields, of which the first is still to be decoded where that is fused. */
+static enum zipfs_status merge(struct zipfs_codec *codec, const struct plan *plan, const uint8_t *const *values,
+                               uint8_t *dst, size_t n) {
     const struct zipfs_kernels *kernels = codec->kernels;
+    struct zipfs_plane *first = &codec->planes[0];
+    if (plan->info->is_joint)
+        return kernels->joint_merge[plan->layout](&first->rans, values, dst, n) ? ZIPFS_OK : ZIPFS_BAD_RANS;
+    if (is_fused(codec, plan))
+        return kernels->short_merge[plan->layout](&first->shorts, values, dst, n) ? ZIPFS_OK : ZIPFS_BAD_PLANE;
+    kernels->merge[plan->layout](values, dst, n);
+    return ZIPFS_OK;
+}
+
+static enum zipfs_status decode_tile(struct zipfs_codec *codec, const struct plan *plan, size_t first, size_t n) {
     const uint8_t *values[ZIPFS_MAX_FIELDS] = {NULL};
     bool is_joint = plan->info->is_joint;
-    for (unsigned f = is_joint; f < plan->info->num_fields; f++) {
+    for (unsigned f = is_fused(codec, plan); f < plan->info->num_fields; f++) {
         enum zipfs_status status = is_joint && f == 1
                                        ? zipfs_plane_next_packed(codec, &codec->planes[f], n, &values[f])
-                                       : zipfs_plane_next(kernels, &codec->planes[f], n, &values[f]);
+                                       : zipfs_plane_next(codec->kernels, &codec->planes[f], n, &values[f]);
         if (status)
             return status;
     }
     size_t at = first * plan->info->width;
     uint8_t *dst = plan->expected ? plan->dst : plan->dst + at;
-    if (!is_joint)
-        kernels->merge[plan->layout](values, dst, n);
-    else if (!kernels->joint_merge[plan->layout](&codec->planes[0].rans, values, dst, n))
-        return ZIPFS_BAD_RANS;
+    enum zipfs_status status = merge(codec, plan, values, dst, n);
+    if (status)
+        return status;
     bool differs = plan->expected && memcmp(dst, plan->expected + at, n * plan->info->width);
     return differs ? ZIPFS_PLAIN_CHECKSUM : ZIPFS_OK;
 }
@@ -94,23 +115,34 @@ static enum zipfs_status decode_tile(struct zipfs_codec *codec, const struct pla
 /* Elements to decode at a time: a tile, so that what is decoded is still in the cache when it is merged; more where all
  * other planes are read in place. */
 static size_t elements_at_once(const struct zipfs_codec *codec, const struct plan *plan) {
-    bool in_place = plan->info->is_joint;
+    bool in_place = is_fused(codec, plan);
     for (unsigned f = 1; f < plan->info->num_fields; f++)
         in_place &= codec->planes[f].coding == ZIPFS_RAW;
     return in_place ? 4 * ZIPFS_TILE : ZIPFS_TILE;
+}
+
+/* Tells the loop that decodes the first plane what to prefetch. */
+static void share_ahead(struct zipfs_codec *codec, const struct plan *plan) {
+    struct zipfs_rans_decoder *rans = &codec->planes[0].rans;
+    struct zipfs_short_decoder *shorts = &codec->planes[0].shorts;
+    size_t width = plan->info->width;
+    if (plan->info->is_joint) {
+        rans->ahead = codec->ahead;
+        rans->ahead_step = share_of_ahead(codec, rans->num_lanes * width);
+    } else {
+        shorts->ahead = codec->ahead;
+        shorts->ahead_step = share_of_ahead(codec, ZIPFS_SHORT_AT_ONCE * width);
+    }
+    codec->ahead += share_of_ahead(codec, plan->n * width);
 }
 
 static enum zipfs_status decode_elements(struct zipfs_codec *codec, const struct plan *plan) {
     if (plan->layout == ZIPFS_BYTES)
         return decode_bytes(codec, plan);
     enum zipfs_status status = ZIPFS_OK;
-    size_t step = elements_at_once(codec, plan), width = plan->info->width;
-    if (plan->info->is_joint) {
-        struct zipfs_rans_decoder *rans = &codec->planes[0].rans;
-        rans->ahead = codec->ahead;
-        rans->ahead_step = share_of_ahead(codec, rans->num_lanes * width);
-        codec->ahead += share_of_ahead(codec, plan->n * width);
-    }
+    size_t step = elements_at_once(codec, plan);
+    if (is_fused(codec, plan))
+        share_ahead(codec, plan);
     for (size_t i = 0; i < plan->n && !status; i += step)
         status = decode_tile(codec, plan, i, zipfs_min(plan->n - i, step));
     for (unsigned f = 0; f < plan->info->num_fields && !status; f++)
@@ -234,6 +266,11 @@ static size_t store_packed(const uint8_t *packed, size_t n, unsigned bits, uint8
     return size;
 }
 
+/* Is the first field an exponent that fills a byte? */
+static bool is_exponent(const struct zipfs_layout_info *info) {
+    return info->exponent_bits == 8 && !info->is_joint;
+}
+
 size_t zipfs_run_encode(struct zipfs_codec *codec, const struct zipfs_recipe *recipe, const uint8_t *src,
                         size_t src_size, uint8_t *dst, size_t capacity, bool *is_noise_ret) {
     const struct zipfs_layout_info *info = zipfs_layout_info(recipe->layout);
@@ -254,7 +291,10 @@ size_t zipfs_run_encode(struct zipfs_codec *codec, const struct zipfs_recipe *re
         unsigned coding = f == 0 ? ZIPFS_RANS : ZIPFS_RAW, bits = info->bits[f];
         bool is_noise = info->is_joint && f == 1;
         size_t left = capacity - size, plane_size;
-        if (info->is_joint && f == 0)
+        if (f == 0 && is_exponent(info) && codec->encoder->effort.short_codes &&
+            (plane_size = zipfs_short_encode(codec, planes[0], n, dst + size, left)) != SIZE_MAX)
+            coding = ZIPFS_SHORT;
+        else if (info->is_joint && f == 0)
             plane_size = zipfs_plane_encode_joint(codec, recipe->layout, num_lanes, planes[0], recipe->row,
                                                   src + phase, n, dst + size, left);
         else if (info->is_joint && f == 1)

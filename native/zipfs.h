@@ -87,8 +87,9 @@ ZIPFS_API void zipfs_kernel_list(struct zipfs_kernel_info info_ret[ZIPFS_MAX_KER
 enum zipfs_kind { ZIPFS_KIND_STORED = 0, ZIPFS_KIND_RUNS = 1, ZIPFS_KIND_CONSTANT = 2 };
 /*
  * How hard the encoder looks. All levels decode alike, but for what zstd takes.
- *  FAST     float runs get rANS, constant or raw planes; zstd runs at level 1, for bytes and integers that repeat;
- *           guessed borders are good to 8 KiB.
+ *  FAST     float runs get rANS, constant or raw planes, and exponents of 8 bits short codes where those take little
+ *           more, which decode fastest; zstd runs at level 1, for bytes and integers that repeat; guessed borders are
+ *           good to 8 KiB.
  *  DEFAULT  zstd at level 3, 6 for text; float planes and runs get it too where a sample promises a gain; guessed
  *           borders are good to a few bytes.
  *  MAX      every coding of every plane is tried in full, and plain zstd on every run and on the whole chunk, at level

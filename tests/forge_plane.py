@@ -1,4 +1,4 @@
-"""Planes by hand, from docs/format.md sections 4.2 and 5: RAW, CONST, RANS and ZSTD, right or with parts overridden.
+"""Planes by hand, from docs/format.md sections 4.2 and 5: RAW, CONST, RANS, ZSTD and SHORT, right or with parts overridden.
 Part of forge.py.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import zstandard
-from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD
+from reference_chunk import CONST, LAYOUTS, RANS, RAW, SHORT, ZSTD
 from reference_common import ceil_div
 
 
@@ -53,6 +53,17 @@ def raw_plane(values: np.ndarray, bits: int) -> Plane:
 
 def const_plane(value: int) -> Plane:
     return Plane(CONST, bytes([value]))
+
+
+def short_plane(values: np.ndarray, table: bytes | None = None, more: bytes = b"", cut: int = 0) -> Plane:
+    """table: the values of the codes, the seven commonest if None. more: after the escapes; cut: bytes to leave out at
+    the end.
+    """
+    if table is None:
+        table = bytes(value for value, _ in Counter(values.tolist()).most_common(7)).ljust(7, b"\0")
+    codes = np.array([table.index(value) if value in table else 7 for value in values.tolist()], np.uint8)
+    data = table + raw_plane(codes, 3).data + values[codes == 7].tobytes() + more
+    return Plane(SHORT, data[: len(data) - cut])
 
 
 def zstd_plane(values: np.ndarray) -> Plane:
@@ -187,10 +198,12 @@ def rans(values: np.ndarray, model: Model | None = None, num_lanes: int = 128, n
 
 
 def encode_plane(coding: int, values: np.ndarray, bits: int) -> Plane:
-    """CONST needs equal values, ZSTD 8 bits."""
+    """CONST needs equal values, ZSTD 8 bits, SHORT 8 bits at most."""
     if coding == RAW:
         return raw_plane(values, bits)
     if coding == CONST:
         assert np.all(values == values[0])
         return const_plane(int(values[0]))
+    if coding == SHORT:
+        return short_plane(values)
     return rans(values).plane() if coding == RANS else zstd_plane(values)

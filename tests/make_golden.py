@@ -17,7 +17,7 @@ from forge import Forged, SegmentRecord, coded, copy_run, run, segment_section, 
 from forge_plane import rans, rans_model, split_fields
 from models import safetensors_bytes
 from reference import Container, decode
-from reference_chunk import BLOCKS, CONST, CONSTANT, LAYOUTS, PALETTE, RANS, RAW, SPARSE, ZSTD, parse_runs
+from reference_chunk import BLOCKS, CONST, CONSTANT, LAYOUTS, PALETTE, RANS, RAW, SHORT, SPARSE, ZSTD, parse_runs
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 MAX_SIZE = 20 << 10
@@ -147,7 +147,7 @@ def written_guess() -> bytes:
 
 def written_joint() -> bytes:
     """A tensor of each dtype that has a joint layout, long enough for the encoder to use it, after one that keeps the
-    JSON away. The fast level does not think of zstd for floats.
+    JSON away.
     """
     rng = np.random.default_rng(8)
     tensors = {
@@ -159,7 +159,7 @@ def written_joint() -> bytes:
         "F8_E5M2": rng.normal(0, 0.5, 3000).astype(ml_dtypes.float8_e5m2),
     }
     plain = safetensors_bytes({dtype: (dtype, [len(data)], data.tobytes()) for dtype, data in tensors.items()})
-    container = written(plain, "model.safetensors", "fast")
+    container = written(plain, "model.safetensors", "default")
     payload = Container(container).payload(0)[0]
     assert {layout.name for layout in LAYOUTS.values() if layout.is_joint} <= {
         LAYOUTS[r.layout].name for r in parse_runs(payload, len(plain))
@@ -221,6 +221,36 @@ def written_blocks() -> bytes:
     return container.data
 
 
+def short_codes() -> bytes:
+    """The coding SHORT in every layout, with escapes and without, at the end of a payload too."""
+    rng = np.random.default_rng(11)
+    runs = []
+    for layout, (_, width, _, fields) in LAYOUTS.items():
+        joint = [RANS] * LAYOUTS[layout].is_joint
+        plain = bytes(range(width - 1)) + elements(layout, 101, rng)
+        runs.append(run(layout, plain, joint + [SHORT] * (len(fields) - len(joint)), phase=width - 1))
+    few = run(0, np.minimum(rng.geometric(0.4, 3000), 9).astype(np.uint8).tobytes(), [SHORT])
+    return Forged([coded(run(0, bytes(20_000), [CONST]), *runs, few)]).seal()
+
+
+def written_fast() -> bytes:
+    """Weights on the level fast: exponents of short codes, in joint layouts where those are better."""
+    rng = np.random.default_rng(12)
+    tensors = {
+        "F32": rng.normal(0, 0.02, 700).astype("<f4"),
+        "BF16": rng.normal(0, 0.02, 3000).astype(ml_dtypes.bfloat16),
+        "F16": rng.normal(0, 0.02, 2100).astype("<f2"),
+    }
+    plain = safetensors_bytes({dtype: (dtype, [len(data)], data.tobytes()) for dtype, data in tensors.items()})
+    container = written(plain, "model.safetensors", "fast")
+    payload, _, plain_size = Container(container).payload(0)
+    runs = parse_runs(payload, plain_size)
+    starts = np.cumsum([4 + 12 * len(runs)] + [r.stored_size for r in runs])
+    codings = {LAYOUTS[r.layout].name: payload[start + r.phase] for r, start in zip(runs, starts, strict=False)}
+    assert codings["BF16"] == codings["F32"] == SHORT and codings["F16_JOINT"] == RANS
+    return container
+
+
 CONTAINERS: dict[str, Callable[[], bytes]] = {
     make.__name__: make
     for make in (
@@ -237,6 +267,8 @@ CONTAINERS: dict[str, Callable[[], bytes]] = {
         written_copies,
         written_few,
         written_blocks,
+        short_codes,
+        written_fast,
     )
 }
 

@@ -14,7 +14,7 @@ from reference_rans import decode_rans
 
 STORED, RUNS, CONSTANT = 0, 1, 2
 MAX_RUNS = 64
-RAW, CONST, RANS, ZSTD = 0, 1, 2, 3
+RAW, CONST, RANS, ZSTD, SHORT = 0, 1, 2, 3, 4
 
 
 class Layout(NamedTuple):
@@ -177,6 +177,8 @@ def decode_plane(coding: int, data: bytes, n: int, bits: int) -> np.ndarray:
     if coding == ZSTD:
         require(bits == 8, "BAD_ZSTD", f"zstd in a field of {bits} bits")
         return np.frombuffer(decode_zstd(data, n), np.uint8)
+    if coding == SHORT:
+        return decode_short(data, n, bits)
     reject("UNKNOWN_CODING", f"coding {coding}")
 
 
@@ -185,6 +187,20 @@ def decode_raw(data: bytes, n: int, bits: int) -> np.ndarray:
     flat = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
     require_zero(flat[n * bits :].tobytes(), "raw plane")
     return np.packbits(flat[: n * bits].reshape(n, bits), axis=1, bitorder="little")[:, 0]
+
+
+def decode_short(data: bytes, n: int, bits: int) -> np.ndarray:
+    codes_end = 7 + ceil_div(3 * n, 8)
+    require(len(data) >= codes_end, "BAD_PLANE", f"{len(data)} bytes for {n} short codes")
+    codes = decode_raw(data[7:codes_end], n, 3)
+    escapes = np.frombuffer(data[codes_end:], np.uint8)
+    escaped = codes == 7
+    require(np.count_nonzero(escaped) == len(escapes), "BAD_PLANE", f"{len(escapes)} escapes")
+    table = np.frombuffer(data[:7] + b"\0", np.uint8)
+    require(max(*table, *escapes) >> bits == 0, "BAD_PLANE", f"a value that does not fit {bits} bits")
+    values = table[codes]
+    values[escaped] = escapes
+    return values
 
 
 def decode_zstd(frame: bytes, size: int) -> bytes:

@@ -18,7 +18,7 @@ from both import native_decode_fd
 from forge import Chunk, Forged, SegmentRecord, coded, copy_run, run, segment_section, stored
 from forge_plane import rans, split_fields
 from reference import Container
-from reference_chunk import CONST, RANS, RAW, ZSTD, decode_chunk, parse_runs
+from reference_chunk import CONST, RANS, RAW, SHORT, ZSTD, decode_chunk, parse_runs
 from reference_common import Rejected
 
 from zipfs import _native, segments
@@ -55,6 +55,8 @@ def every_coding(rng: np.random.Generator) -> Chunk:
         run(5, skewed[:301].tobytes(), [RAW, RANS]),
         run(10, words, [rans(split_fields(10, words)[0], wide, 256, 2).plane(), RAW]),
         run(0, skewed[:500].tobytes(), [rans(skewed[:500], num_lanes=64).plane()]),
+        run(1, bf16(200, rng), [SHORT, RAW]),
+        run(5, skewed[:99].tobytes(), [RAW, SHORT]),
     )
 
 

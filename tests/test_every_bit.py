@@ -14,7 +14,7 @@ from forge import Forged, SegmentRecord, coded, run, segment_section
 from forge_plane import rans, rans_model, split_fields
 from models import FLOATS, INTEGERS, safetensors_bytes, tensor
 from reference import PAGES, PAYLOADS, ROOT, SEGMENTS, Container
-from reference_chunk import CONST, LAYOUTS, RUNS, decode_chunk
+from reference_chunk import CONST, LAYOUTS, RAW, RUNS, SHORT, decode_chunk
 from reference_common import Rejected
 
 import zipfs
@@ -74,6 +74,15 @@ def of_joint(layout: int, rng) -> bytes:
     joint = run(layout, plain, [plane.plane()] + [0] * (len(fields) - 1), phase=width - 1)
     table = segment_section([SegmentRecord(width - 1, len(elements), b"w", name.encode())])
     return Forged([coded(joint, run(0, bytes(2000), [CONST]))], tables=[(4, table)]).seal()
+
+
+def of_short(layout: int, rng) -> bytes:
+    """Exponents of short codes, some of them escaped, beside a run of zeros."""
+    name, width, _, fields = LAYOUTS[layout]
+    elements = tensor(rng, name, [2000 // width])[2]
+    short = run(layout, b"h" + elements, [SHORT] + [RAW] * (len(fields) - 1), phase=1)
+    table = segment_section([SegmentRecord(1, len(elements), b"w", name.encode())])
+    return Forged([coded(short, run(0, bytes(2000), [CONST]))], tables=[(4, table)]).seal()
 
 
 # ---- damage ------------------------------------------------------------------------------------------------------
@@ -164,6 +173,7 @@ MAKERS = (
     {dtype: lambda folder, rng, dtype=dtype: of_dtype(folder, dtype, rng) for dtype in DTYPES}
     | {"bytes": of_bytes}
     | {LAYOUTS[id].name: lambda _, rng, id=id: of_joint(id, rng) for id in JOINT}
+    | {f"short codes of {LAYOUTS[id].name}": lambda _, rng, id=id: of_short(id, rng) for id in (1, 3)}
 )
 
 

@@ -107,16 +107,16 @@ def bare_run(layout: int, plain_size: int, phase: int = 0) -> CodedRun:
 
 
 PLANE_CASES = {
-    "coding 4": (lambda: plane(Plane(4, TEXT)), "UNKNOWN_CODING"),
+    "coding 5": (lambda: plane(Plane(5, TEXT)), "UNKNOWN_CODING"),
     "coding 255": (lambda: plane(Plane(255, TEXT)), "UNKNOWN_CODING"),
     "joint field raw": (lambda: plane([Plane(RAW, bytes(625)), RAW], BF16_JOINT, bytes(1000)), "UNKNOWN_CODING"),
     "joint field of 6 bits raw": (lambda: plane([RAW, RAW], F8_E4M3_JOINT, NIBBLES), "UNKNOWN_CODING"),
     "joint field constant": (lambda: plane([CONST, CONST], BF16_JOINT, bytes(1000)), "UNKNOWN_CODING"),
     "joint field of 7 bits constant": (lambda: plane([CONST, CONST], F8_E5M2_JOINT, bytes(1000)), "UNKNOWN_CODING"),
     "joint field zstd": (lambda: plane([Plane(ZSTD, zstd_frame(TEXT)), RAW], BF16_JOINT, TEXT * 2), "UNKNOWN_CODING"),
-    "joint field of coding 4": (lambda: plane([Plane(4, TEXT), RAW], BF16_JOINT, TEXT), "UNKNOWN_CODING"),
-    "second field of a joint layout of coding 4": (
-        lambda: plane([RANS, Plane(4, TEXT)], BF16_JOINT, TEXT),
+    "joint field of coding 5": (lambda: plane([Plane(5, TEXT), RAW], BF16_JOINT, TEXT), "UNKNOWN_CODING"),
+    "second field of a joint layout of coding 5": (
+        lambda: plane([RANS, Plane(5, TEXT)], BF16_JOINT, TEXT),
         "UNKNOWN_CODING",
     ),
     "raw of 1 bit too long": (lambda: plane([RANS, Plane(RAW, bytes(126))], F8_E5M2_JOINT, TEXT), "BAD_PLANE"),

@@ -9,7 +9,7 @@ from both import native_decode
 from forge import Chunk, CodedRun, Forged, coded, run, stored
 from forge_plane import Plane, const_plane, rans, raw_plane, split_fields, zstd_plane
 from reference import decode
-from reference_chunk import CONST, LAYOUTS, RANS, RAW, ZSTD, decode_chunk
+from reference_chunk import CONST, LAYOUTS, RANS, RAW, SHORT, ZSTD, decode_chunk
 from reference_common import xxh3
 
 from zipfs import _native
@@ -70,7 +70,7 @@ def test_every_layout_with_every_coding(layout):
     rng = np.random.default_rng(SEED + layout)
     _, width, _, fields = LAYOUTS[layout]
     plain = weights(layout, 3001, rng)
-    for coding in (RAW, RANS, ZSTD):
+    for coding in (RAW, RANS, ZSTD, SHORT):
         planes = planes_of(layout, coding)
         for phase in sorted({0, width - 1}):
             odd = bytes(range(7, 7 + phase)) + plain + bytes(range(90, 90 + (width - 1) // 2))
@@ -279,7 +279,7 @@ def random_run(rng: np.random.Generator) -> CodedRun:
     n = (size - phase) // width
     planes = []
     for bits, values in zip(fields, split_fields(layout, plain[phase : phase + n * width]), strict=True):
-        possible = [RAW, RANS] + [ZSTD] * (bits == 8) + [CONST] * bool(np.all(values == values[0]))
+        possible = [RAW, RANS] + [ZSTD] * (bits == 8) + [SHORT] * (bits <= 8) + [CONST] * bool(np.all(values == values[0]))
         coding = RANS if LAYOUTS[layout].is_joint and not planes else int(rng.choice(possible))
         num_lanes, num_near = int(rng.choice([64, 128, 256])), int(rng.integers(61))
         planes.append(rans(values, None, num_lanes, num_near).plane() if coding == RANS else coding)

@@ -14,8 +14,9 @@ enum {
     PLAIN = 20000,
     NUMBER = 5, /* of the chunk */
     NUM_PLAIN_LAYOUTS = ZIPFS_BF16_JOINT,
-    NUM_PAYLOADS = ZIPFS_NUM_LAYOUTS + 3, /* one of each layout, text, and blocks */
-    BLOCKS_PAYLOAD = NUM_PAYLOADS - 1,
+    NUM_PAYLOADS = ZIPFS_NUM_LAYOUTS + 4, /* one of each layout, text, blocks, and short codes */
+    BLOCKS_PAYLOAD = NUM_PAYLOADS - 2,
+    SHORT_PAYLOAD = NUM_PAYLOADS - 1, /* of BF16 */
 };
 
 struct payload {
@@ -35,12 +36,12 @@ static void fill_skewed(uint8_t *plain, uint64_t *state) {
         plain[i] = (uint8_t)__builtin_ctzll(random_u64(state) | 1 << 9) * 16;
 }
 
-/* Elements from byte 3 on as a joint layout wants them: few exponents, but too many for bytes with a symbol each, all
- * else noise, and one element in a hundred an outlier. */
-static void fill_weights(uint8_t *plain, const struct zipfs_layout_info *info, uint64_t *state) {
+/* Elements from byte 3 on with few exponents, all else noise, and one element in a hundred an outlier. */
+static void fill_weights(uint8_t *plain, const struct zipfs_layout_info *info, unsigned num_exponents,
+                         uint64_t *state) {
     unsigned below = 8u * info->width - info->exponent_bits;
     for (size_t i = 3; i + info->width <= PLAIN; i += info->width) {
-        uint64_t y = random_u64(state), exponent = random_below(state, info->exponent_bits == 4 ? 10 : 14) + 2;
+        uint64_t y = random_u64(state), exponent = random_below(state, num_exponents) + 2;
         if (random_below(state, 100))
             y = exponent << below | (y & ((UINT64_C(1) << below) - 1));
         uint64_t x = zipfs_layout_unrotate(info, y & (UINT64_MAX >> (64 - 8 * info->width)));
@@ -76,6 +77,16 @@ static bool has_run_of(const struct payload *payload, uint32_t layout) {
     return num_runs > 0;
 }
 
+/* Of the first plane of the last run. */
+static unsigned last_coding(const struct payload *payload) {
+    struct zipfs_run runs[ZIPFS_MAX_RUNS];
+    size_t num_runs;
+    CHECK_EQUAL(zipfs_chunk_runs(payload->bytes, payload->size, payload->plain_size, runs, &num_runs), ZIPFS_OK);
+    const struct zipfs_run *run = &runs[num_runs - 1];
+    size_t tail = (run->plain_size - run->phase) % zipfs_layout_info(run->layout)->width;
+    return payload->bytes[payload->size - run->stored_size + run->phase + tail];
+}
+
 /* The dtype of a joint layout; of others, themselves. */
 static uint32_t dtype_of(uint32_t layout) {
     for (uint32_t plain = 0; plain < NUM_PLAIN_LAYOUTS; plain++)
@@ -91,27 +102,34 @@ static void make_payload(struct payload *payload, uint32_t layout, uint64_t *sta
     bool is_joint = layout >= NUM_PLAIN_LAYOUTS && layout < ZIPFS_NUM_LAYOUTS;
     payload->plain_size = layout < ZIPFS_NUM_LAYOUTS ? PLAIN : PLAIN / 2;
     fill_skewed(plain, state);
+    /* A joint layout wants few exponents, but too many for bytes with a symbol each. */
     if (is_joint)
-        fill_weights(plain, zipfs_layout_info(dtype_of(layout)), state);
+        fill_weights(plain, zipfs_layout_info(dtype_of(layout)),
+                     zipfs_layout_info(layout)->exponent_bits == 4 ? 10 : 14, state);
     if (layout >= ZIPFS_NUM_LAYOUTS)
         fill_text(plain);
     if (layout == BLOCKS_PAYLOAD)
         fill_blocks(plain, state);
+    if (layout == SHORT_PAYLOAD)
+        fill_weights(plain, zipfs_layout_info(ZIPFS_BF16), 7, state);
     uint64_t start = ((uint64_t)NUMBER << CHUNK_LOG2) + 3;
     struct zipfs_segment segments[] = {{start, PLAIN / 2, dtype_of(layout)},
                                        {start + PLAIN / 2, PLAIN, dtype_of(is_joint ? layout : layout + 1)}};
     if (layout == BLOCKS_PAYLOAD)
         segments[0].layout = segments[1].layout = block_format("Q4_K");
+    if (layout == SHORT_PAYLOAD)
+        segments[0].layout = segments[1].layout = ZIPFS_BF16;
     struct zipfs_copies copies = {layout % 4 == 3 ? 2 : 0, {{100, 999, 1}, {1099, 1, 70000}}};
     struct zipfs_entry entry;
     /* The fast level does not think of zstd for floats. */
-    enum zipfs_level level = is_joint ? ZIPFS_LEVEL_FAST : ZIPFS_LEVEL_DEFAULT;
+    enum zipfs_level level = is_joint || layout == SHORT_PAYLOAD ? ZIPFS_LEVEL_FAST : ZIPFS_LEVEL_DEFAULT;
     CHECK_EQUAL(zipfs_encode_chunk_copies(codec, level, NUMBER, plain, payload->plain_size, segments, 2, &copies,
                                           payload->bytes, PLAIN, &entry),
                 ZIPFS_OK);
     CHECK_EQUAL(entry.kind, ZIPFS_KIND_RUNS);
     payload->size = entry.stored_size;
     CHECK(!is_joint || has_run_of(payload, layout));
+    CHECK(layout != SHORT_PAYLOAD || last_coding(payload) == ZIPFS_SHORT);
     CHECK(layout != BLOCKS_PAYLOAD || has_run_of(payload, ZIPFS_BLOCKS));
 }
 

@@ -81,7 +81,8 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         type=_level,
         action="append",
         default=[],
-        help="effort: fast, default or max, for all or for these files (default: default); may be repeated",
+        help="effort, for all or for these files: fast (BF16 and F32 a little larger, but read fastest), default, or "
+        "max (smallest, takes long); default: default; may be repeated",
     )
     parser.add_argument(
         "--dtype",
