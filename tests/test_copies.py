@@ -15,10 +15,11 @@ from reference_common import Rejected
 
 import zipfs
 from zipfs import _native, duplicates, writer
+from zipfs.batch import Batch
 from zipfs.errors import CorruptError
 from zipfs.estimate import estimate
 from zipfs.info import file_info
-from zipfs.output import Batch, Output
+from zipfs.output import Output
 from zipfs.pipeline import CHUNK_LOG2, Pipeline, PipelinePool
 from zipfs.source import Source
 from zipfs.verify import verify

@@ -9,7 +9,7 @@ import pytest
 from models import safetensors_bytes, weights
 
 import zipfs
-from zipfs import compressor, names, output
+from zipfs import batch, compressor, names
 from zipfs.errors import FailuresError
 
 MTIME_NS = 1_600_000_000_123_456_789
@@ -252,8 +252,8 @@ def test_many_small_files_share_syncs(tmp_path, monkeypatch):
     for i in range(300):
         put(tmp_path / "src", f"{i}.json", b'{"key": 1}' * (50 + i))
     syncs = []
-    sync = output.sync_file_system
-    monkeypatch.setattr(output, "sync_file_system", lambda fd: syncs.append(fd) or sync(fd))
+    sync = batch.sync_file_system
+    monkeypatch.setattr(batch, "sync_file_system", lambda fd: syncs.append(fd) or sync(fd))
     zipfs.compress(tmp_path / "src", tmp_path / "dst")
     assert len(syncs) == 3
     zipfs.decompress(tmp_path / "dst", tmp_path / "back")
@@ -298,7 +298,7 @@ def test_suffix_without_magic_is_damage(tmp_path):
 @pytest.mark.parametrize("force", [False, True])
 def test_a_file_and_one_with_its_name_and_our_suffix(tmp_path, monkeypatch, force):
     """x becomes x.zipfs and x.zipfs becomes x.zipfs.zipfs: neither is an old form of the other."""
-    monkeypatch.setattr(output.Batch, "MAX_WAITING", 1)
+    monkeypatch.setattr(batch.Batch, "MAX_WAITING", 1)
     src, dst = tmp_path / "src", tmp_path / "dst"
     put(src, "x", b"text " * 1000)
     put(src, "x.zipfs", b"no container" * 100)

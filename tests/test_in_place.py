@@ -16,7 +16,7 @@ import pytest
 from trees import MTIME_NS, fill, listing, put
 
 import zipfs
-from zipfs import output, replacement
+from zipfs import batch, replacement
 from zipfs.cli import main
 from zipfs.errors import FailuresError
 from zipfs.in_place_run import compress_in_place, decompress_in_place
@@ -198,7 +198,7 @@ def test_files_that_vanish_are_no_failures(tmp_path, monkeypatch):
     for name in ("a", "b", "c"):
         put(tmp_path / name, TEXT)
     at_step(monkeypatch, "rename", 1, lambda: os.remove(tmp_path / "c"))
-    monkeypatch.setattr(output.Batch, "MAX_WAITING", 1)
+    monkeypatch.setattr(batch.Batch, "MAX_WAITING", 1)
     assert compress_in_place(tmp_path).notes == ()
     assert sorted_names(tmp_path) == ["a.zipfs", "b.zipfs"]
 
@@ -287,7 +287,7 @@ def killed_at(number: int, run: Callable, path: Path) -> bool:
 
         for name in STEPS:
             setattr(os, name, killing(getattr(os, name)))
-        output.sync_file_system = killing(output.sync_file_system)
+        batch.sync_file_system = killing(batch.sync_file_system)
         try:
             run(path)
             os._exit(0)

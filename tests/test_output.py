@@ -4,12 +4,13 @@ import errno
 import os
 import stat
 import subprocess
+import threading
 from types import SimpleNamespace
 
 import pytest
 
 import zipfs
-from zipfs import output
+from zipfs import batch, output
 from zipfs.errors import FailuresError
 
 
@@ -38,7 +39,7 @@ def test_a_failed_sync_names_every_file_of_the_batch(src, tmp_path, monkeypatch)
     def fail(fd):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(output, "sync_file_system", fail)
+    monkeypatch.setattr(batch, "sync_file_system", fail)
     with pytest.raises(FailuresError) as caught:
         zipfs.compress(src, dst := tmp_path / "dst")
     assert sorted(error.filename for error in caught.value.failures) == [str(dst / f"{name}.zipfs") for name in "abc"]
@@ -115,3 +116,66 @@ def test_folders_are_never_replaced(src, tmp_path):
         f"{dst / name}: is a folder, which nothing replaces; move it away" for name in ("a.zipfs", "b", "link")
     ]
     assert sorted(os.listdir(dst)) == ["a.zipfs", "b", "c.zipfs", "link"]
+
+
+@pytest.fixture
+def pairs(src, monkeypatch):
+    """Batches of two files of six."""
+    for name in ("d", "e", "f"):
+        (src / name).write_bytes(b"text " * 1000)
+    monkeypatch.setattr(batch.Batch, "MAX_WAITING", 2)
+    return src
+
+
+def test_files_are_made_while_others_get_to_disk(pairs, tmp_path, monkeypatch):
+    """The first sync ends when the fourth file is begun, and until then nothing has its name."""
+    dst = tmp_path / "dst"
+    begun, seen = threading.Event(), []
+    sync, create = batch.sync_file_system, output.Output.create
+
+    def wait(fd):
+        assert begun.wait(30), "nobody went on"
+        seen.append(sorted(name for name in os.listdir(dst) if not name.startswith(".")))
+        sync(fd)
+
+    def note(made):
+        create(made)
+        if made.path.endswith("d.zipfs"):
+            begun.set()
+
+    monkeypatch.setattr(batch, "sync_file_system", wait)
+    monkeypatch.setattr(output.Output, "create", note)
+    zipfs.compress(pairs, dst)
+    assert seen[:2] == [[], ["a.zipfs", "b.zipfs"]]
+    assert sorted(os.listdir(dst)) == [f"{name}.zipfs" for name in "abcdef"]
+
+
+def test_a_sync_that_fails_ahead_names_its_files(pairs, tmp_path, monkeypatch):
+    sync, calls = batch.sync_file_system, []
+
+    def fail(fd):
+        calls.append(fd)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(fd)
+
+    monkeypatch.setattr(batch, "sync_file_system", fail)
+    with pytest.raises(FailuresError) as caught:
+        zipfs.compress(pairs, dst := tmp_path / "dst")
+    assert sorted(error.filename for error in caught.value.failures) == [str(dst / f"{name}.zipfs") for name in "cd"]
+    assert sorted(os.listdir(dst)) == [f"{name}.zipfs" for name in "abef"]
+
+
+def test_an_interrupt_while_files_get_to_disk_leaves_none(pairs, tmp_path, monkeypatch):
+    create = output.Output.create
+
+    def interrupted(made):
+        create(made)
+        if made.path.endswith("d.zipfs"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(output.Output, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        zipfs.compress(pairs, dst := tmp_path / "dst")
+    assert os.listdir(dst) == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "zipfs-sync"]

@@ -13,8 +13,9 @@ from reference import decode as reference_decode
 
 import zipfs
 from zipfs import _native, names, writer
+from zipfs.batch import Batch
 from zipfs.info import file_info
-from zipfs.output import Batch, Output
+from zipfs.output import Output
 from zipfs.pipeline import CHUNK_LOG2, Pipeline, PipelinePool
 from zipfs.source import Source
 from zipfs.verify import verify

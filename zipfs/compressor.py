@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from zipfs import _native, names
+from zipfs.batch import Batch
 from zipfs.chunk_size import chunk_log2_for
 from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsError
 from zipfs.folder import Summary, convert_file, mirror
@@ -14,7 +15,7 @@ from zipfs.importers import Importer
 from zipfs.importers.imported import Imported
 from zipfs.layouts import Aliases
 from zipfs.names import HEADER_SIZE, show
-from zipfs.output import Batch, Output, copy_file, discarding
+from zipfs.output import Output, copy_file, discarding
 from zipfs.pipeline import CHUNK_LOG2, PipelinePool
 from zipfs.sampling import sample
 from zipfs.selection import MIN_SAVING, Choice, Selection, relative

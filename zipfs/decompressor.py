@@ -5,11 +5,12 @@ import os
 from collections.abc import Callable, Collection
 
 from zipfs import _native, names
+from zipfs.batch import Batch
 from zipfs.chunks import decode_blocks
 from zipfs.errors import CorruptError, FormatError, ZipfsError, naming
 from zipfs.folder import Summary, convert_file, mirror
 from zipfs.names import show
-from zipfs.output import Batch, Output, copy_file, discarding
+from zipfs.output import Output, copy_file, discarding
 from zipfs.pipeline import Block, PipelinePool
 from zipfs.source import Source
 

@@ -2,7 +2,7 @@
 
 Symlinks stay symlinks, hard links within the folder hard links, empty folders stay. Mode and mtime are kept, and as far
 as they can be had owner, extended attributes and ACLs. FIFOs, sockets and devices are left out and noted.
-One failure does not stop the others. Names get visible only when their bytes are on disk (output.Batch).
+One failure does not stop the others. Names get visible only when their bytes are on disk (batch.Batch).
 """
 
 import contextlib
@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from zipfs import attributes, mountpoint, names
+from zipfs.batch import Batch
 from zipfs.errors import FailuresError, OutputExistsError, UsageError, ZipfsError, naming
 from zipfs.leftovers import remove_leftovers
 from zipfs.links import HardLinks
 from zipfs.names import show
-from zipfs.output import Batch, refuse_existing
+from zipfs.output import refuse_existing
 from zipfs.tally import Row
 
 
@@ -135,7 +136,7 @@ class _Mirror:
 
     def __init__(self, converter: Converter):
         self.converter = converter
-        self.batch = Batch()
+        self.batch = Batch(ahead=True)
         self.links = HardLinks(converter.force)
         self.failures: list[Exception] = []
         self.summary = Summary()

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from zipfs import _native, names
+from zipfs.batch import Batch
 from zipfs.chunks import decode_blocks
 from zipfs.compressor import Compressor
 from zipfs.decompressor import Decompressor
 from zipfs.errors import CorruptError, FormatError, LeftAloneError, SourceChangedError, UsageError, naming
 from zipfs.names import show
-from zipfs.output import Batch
 from zipfs.pipeline import Block, PipelinePool
 from zipfs.replacement import Replacement, hold, left_alone
 from zipfs.source import Source

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from zipfs import mountpoint, names
+from zipfs.batch import Batch
 from zipfs.compressor import Progress
 from zipfs.errors import FailuresError, LeftAloneError, UsageError, ZipfsError
 from zipfs.folder import Summary
@@ -16,7 +17,6 @@ from zipfs.importers import Importer
 from zipfs.in_place import Containers, Form, InPlace, Outcome, Plains
 from zipfs.leftovers import remove_leftovers
 from zipfs.names import show
-from zipfs.output import Batch
 from zipfs.pipeline import PipelinePool
 from zipfs.selection import MIN_SAVING, Selection
 

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 
 from zipfs import _native, names
+from zipfs.batch import Batch
 from zipfs.compressor import Compressor
 from zipfs.errors import LeftAloneError, SourceChangedError, ZipfsError
 from zipfs.folder import Summary, refuse_inside
@@ -16,7 +17,7 @@ from zipfs.in_place import Containers, InPlace, Outcome
 from zipfs.leftovers import remove_leftovers
 from zipfs.mountpoint import refuse_mounted
 from zipfs.names import show
-from zipfs.output import Batch, refuse_existing
+from zipfs.output import refuse_existing
 from zipfs.report import size_text
 from zipfs.writer import Sizes
 

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from zipfs import names
-from zipfs.output import Batch, Output, refuse_existing
+from zipfs.batch import Batch
+from zipfs.output import Output, refuse_existing
 
 _CHANGES = (lambda name: name + names.SUFFIX, lambda name: name, names.plain_name)
 """What converters do to names."""

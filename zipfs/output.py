@@ -10,12 +10,11 @@ import stat
 from collections.abc import Callable, Iterator
 
 from zipfs import attributes, names
-from zipfs.errors import OutputExistsError, ZipfsError
+from zipfs.errors import OutputExistsError
 from zipfs.leftovers import remove_leftover
 from zipfs.names import show
-from zipfs.signals import held_back
 from zipfs.source import SMALL, Source
-from zipfs.syncing import start_write_back, sync_directories, sync_file_system
+from zipfs.syncing import start_write_back
 
 WRITE_BACK = 16 << 20
 """Bytes after which an output begins to go to disk, so that the last fsync finds little left to write."""
@@ -148,114 +147,6 @@ def refuse_existing(path: str, force: bool) -> None:
         raise OutputExistsError(f"{show(path)}: is a folder, which nothing replaces; move it away")
     if not force:
         raise OutputExistsError(f"{show(path)}: exists already; --force replaces it")
-
-
-class Batch:
-    """Finished outputs on their way to disk and to their names: small ones wait for each other and share one sync.
-
-    failures: what went wrong when they were to get their names; latest: what was added last. A context manager: leaving
-    it publishes what waits, or discards it after an error.
-    """
-
-    MAX_WAITING = 128
-    MAX_WAITING_BYTES = 64 << 20
-
-    def __init__(self) -> None:
-        self.failures: list[Exception] = []
-        self.latest: Output | None = None
-        self._waiting: list[Output] = []
-        self._bytes = 0
-        self._devices: dict[int, int] = {}
-        """An open file of each file system that something waits on."""
-        self._directories: set[str] = set()
-
-    def add(self, output: Output) -> None:
-        """Takes over a finished output."""
-        self.latest = output
-        self._waiting.append(output)
-        status = os.fstat(output.fd)
-        self._bytes += status.st_size
-        self._devices[status.st_dev] = output.fd
-        if len(self._waiting) >= self.MAX_WAITING or self._bytes >= self.MAX_WAITING_BYTES:
-            self.flush()
-
-    @property
-    def is_waiting(self) -> bool:
-        return bool(self._waiting)
-
-    def touched(self, directory: str) -> None:
-        """Names in this folder are to be put on disk as well."""
-        self._directories.add(directory)
-
-    def flush(self) -> None:
-        """Publishes what waits, and lets no signal end that in the middle.
-
-        After a sync that failed nobody knows what is on disk, so all of that is discarded.
-        """
-        try:
-            self._sync()
-        except OSError as error:
-            self.failures += [OSError(error.errno, error.strerror, output.path) for output in self._waiting]
-            self._discard_all()
-        with held_back():
-            self._publish()
-
-    def _publish(self) -> None:
-        self._each(lambda output: output.rename())
-        self._directories.update(*(output.directories for output in self._waiting))
-        unsynced = self._sync_directories()
-        self._each(lambda output: self._settle(output, unsynced))
-        self._sync_directories()
-        self._waiting.clear()
-        self._devices.clear()
-        self._bytes = 0
-
-    def _settle(self, output: Output, unsynced: set[str]) -> None:
-        """The name of an output may be lost where its folder did not get to disk, so nothing goes because of it."""
-        if unsynced.isdisjoint(output.directories):
-            self._directories.update(output.settle())
-        else:
-            output.discard()
-
-    def _each(self, action: Callable[[Output], None]) -> None:
-        """Calls it for all that waits; what fails is discarded and waits no longer."""
-        done = []
-        for output in self._waiting:
-            try:
-                action(output)
-                done.append(output)
-            except (OSError, ZipfsError) as error:
-                output.discard()
-                self.failures.append(error)
-        self._waiting = done
-
-    def _sync_directories(self) -> set[str]:
-        """Returns those that failed."""
-        failures = sync_directories(self._directories)
-        self._directories.clear()
-        self.failures += failures
-        return {error.filename for error in failures}
-
-    def _sync(self) -> None:
-        if len(self._waiting) == 1:
-            os.fsync(self._waiting[0].fd)
-        else:
-            for fd in self._devices.values():
-                sync_file_system(fd)
-
-    def _discard_all(self) -> None:
-        while self._waiting:
-            self._waiting.pop().discard()
-
-    def __enter__(self) -> "Batch":
-        return self
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.flush()
-        finally:
-            self._discard_all()
 
 
 @contextlib.contextmanager

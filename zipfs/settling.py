@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from zipfs import names
-from zipfs.output import Batch
 
 PARTIAL = ("*.incomplete", "*.part", "*.partial", "*.crdownload", "*.download", "*.aria2", "*.tmp", "*.temp")
 """Names that downloads have until they are whole: those of Hugging Face, browsers, curl, wget, yt-dlp, aria2."""
@@ -160,3 +159,4 @@ def _is_written(path: str) -> bool:
     finally:
         os.close(fd)
     return False
+from zipfs.batch import Batch
