@@ -112,7 +112,8 @@ static void divide_piece(struct zipfs_codec *codec, const uint8_t *src, const st
 }
 
 void zipfs_plan_divide(struct zipfs_codec *codec, const uint8_t *src, struct zipfs_plan *plan) {
-    struct zipfs_plan divided = {.num_pieces = 0};
+    struct zipfs_plan divided;
+    divided.num_pieces = 0;
     /* A piece gives one more for each window at most, and all windows of the pieces fit into a chunk. */
     _Static_assert(ZIPFS_MAX_RUNS + MAX_WINDOWS <= sizeof divided.pieces / sizeof divided.pieces[0], "overflow");
     for (size_t i = 0; i < plan->num_pieces; i++)

@@ -9,9 +9,10 @@
 #include "common.h"
 #include "kernels.h"
 
-/* Four tables, since equal neighbours would wait for each other's count. */
-void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]) {
-    uint32_t count[4][256];
+/* Four tables, since equal neighbours would wait for each other's count. At most 65535 values, so that the tables
+ * are small: those of a sample would take longer to clear and to add up. */
+static void add_histogram(const uint8_t *values, size_t n, uint32_t sum[256]) {
+    uint16_t count[4][256];
     memset(count, 0, sizeof count);
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
@@ -22,7 +23,15 @@ void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[
     for (; i < n; i++)
         count[0][values[i]]++;
     for (unsigned v = 0; v < 256; v++)
-        count_ret[v] = count[0][v] + count[1][v] + count[2][v] + count[3][v];
+        sum[v] += (uint32_t)count[0][v] + count[1][v] + count[2][v] + count[3][v];
+}
+
+void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]) {
+    enum { AT_ONCE = 65528 };
+    memset(count_ret, 0, 256 * sizeof count_ret[0]);
+    for (; n > AT_ONCE; n -= AT_ONCE, values += AT_ONCE)
+        add_histogram(values, AT_ONCE, count_ret);
+    add_histogram(values, n, count_ret);
 }
 
 void zipfs_count_codes(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]) {

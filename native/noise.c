@@ -6,35 +6,31 @@
 
 enum {
     PIECES = 16,
-    PIECE = 256,
-    SAMPLE = PIECES * PIECE,
+    SAMPLE = PIECES * 256,
     MIN = 4 * SAMPLE, /* what is shorter is tried in full */
+    GLANCE = SAMPLE / 2, /* is enough for noise */
     REPEAT = 8,       /* bytes that count as a repetition: fewer come again by chance where values are few */
     STRETCH = SAMPLE,
     TABLE_LOG2 = 12,
     GRID = 256,   /* bytes between the places that are remembered of all bytes */
-    WINDOWS = 32, /* from the first to the last byte, of WINDOW places that are looked up each: what repeats for long is
-                   * met on the grid in one of four, and bytes that are all equal in each */
-    WINDOW = 64,
+    WINDOWS = 32, /* from the first to the last byte, of WINDOW places that are looked up each: eight neighbours have all
+                   * places between two of the grid, and so meet what repeats for that long */
+    WINDOW = GRID / 8,
 };
 
-static void take_sample(const uint8_t *src, size_t n, uint8_t sample_ret[SAMPLE]) {
+static void take_sample(const uint8_t *src, size_t n, uint8_t *sample_ret, size_t size) {
     for (size_t i = 0; i < PIECES; i++)
-        memcpy(sample_ret + i * PIECE, src + n / PIECES * i, PIECE);
-}
-
-static uint64_t entropy_of(const struct zipfs_kernels *kernels, const uint8_t sample[SAMPLE]) {
-    uint32_t count[256];
-    kernels->histogram(sample, SAMPLE, count);
-    return zipfs_entropy(count, SAMPLE);
+        memcpy(sample_ret + size / PIECES * i, src + n / PIECES * i, size / PIECES);
 }
 
 uint64_t zipfs_sampled_entropy(const struct zipfs_kernels *kernels, const uint8_t *values, size_t n) {
     uint8_t sample[SAMPLE];
+    uint32_t count[256];
     if (n < MIN)
         return 0;
-    take_sample(values, n, sample);
-    return entropy_of(kernels, sample) * n / SAMPLE;
+    take_sample(values, n, sample, SAMPLE);
+    kernels->histogram(sample, SAMPLE, count);
+    return zipfs_entropy(count, SAMPLE) * n / SAMPLE;
 }
 
 /* ---- repetitions: hash tables of places, as in the search of an LZ codec, for a part of them ---- */
@@ -57,14 +53,15 @@ bool zipfs_repeats_nearby(const uint8_t *src, size_t n) {
 }
 
 static bool repeats_far(const uint8_t *src, size_t n) {
-    uint32_t place[1 << TABLE_LOG2] = {0};
+    uint16_t place[1 << TABLE_LOG2] = {0}; /* on the grid */
+    _Static_assert((1 << ZIPFS_CHUNK_LOG2_MAX) / GRID <= UINT16_MAX, "overflow");
     for (size_t i = 0; i + REPEAT <= n; i += GRID)
-        place[slot_of(zipfs_load64(src + i))] = (uint32_t)i;
+        place[slot_of(zipfs_load64(src + i))] = (uint16_t)(i / GRID);
     for (size_t w = 0; w < WINDOWS; w++) {
-        size_t first = (n - WINDOW - REPEAT) / (WINDOWS - 1) * w;
+        size_t first = (n - 2 * GRID) / (WINDOWS - 1) * w / GRID * GRID + w % (GRID / WINDOW) * WINDOW;
         for (size_t i = first; i < first + WINDOW; i++) {
             uint64_t bytes = zipfs_load64(src + i);
-            uint32_t at = place[slot_of(bytes)];
+            size_t at = (size_t)place[slot_of(bytes)] * GRID;
             if (at != i && zipfs_load64(src + at) == bytes)
                 return true;
         }
@@ -88,26 +85,36 @@ static bool top_is_flat(const uint8_t *src, size_t size, unsigned width) {
         for (size_t i = 0; i < FEW; i++)
             sum += 2u * count[top[i * width]]++ + 1; /* n * n, one by one */
     }
-    return sum <= EXPECTED + EXPECTED / 8;
+    return sum <= EXPECTED + EXPECTED / 4;
 }
 
-/* Are most of the words in a sample different? */
-static bool words_are_many(const uint8_t sample[SAMPLE]) {
-    uint64_t seen[65536 / 64] = {0};
+/* Are bytes about as frequent as each other? Their sum of squares is that of a chi-square of 355, for 255 that noise has:
+ * 4.4 standard deviations more, and a gain of 1/200 that is given up. */
+static bool bytes_are_even(const struct zipfs_kernels *kernels, const uint8_t sample[GLANCE]) {
+    uint32_t count[256], sum = 0;
+    kernels->histogram(sample, GLANCE, count);
+    for (unsigned v = 0; v < 256; v++)
+        sum += count[v] * count[v];
+    return sum <= GLANCE / 256 * (GLANCE + 355);
+}
+
+/* Are most of the words in a part of a sample different? By 12 bits of a hash, of which 6 % are equal by chance. */
+static bool words_are_many(const uint8_t sample[GLANCE]) {
+    enum { NUM = GLANCE / 4 };
+    bool seen[4096] = {false};
     size_t num = 0;
-    for (size_t i = 0; i < SAMPLE; i += 2) {
-        unsigned word = zipfs_load16(sample + i);
-        num += ~seen[word / 64] >> word % 64 & 1;
-        seen[word / 64] |= UINT64_C(1) << word % 64;
+    for (size_t i = 0; i < NUM; i++) {
+        bool *at = &seen[zipfs_load16(sample + 2 * i) * 40503u >> 4 & 4095];
+        num += !*at;
+        *at = true;
     }
-    return num >= SAMPLE / 2 - SAMPLE / 8;
+    return num >= NUM - NUM / 8;
 }
 
 bool zipfs_is_noise(const struct zipfs_kernels *kernels, const uint8_t *src, size_t size, unsigned width) {
-    uint8_t sample[SAMPLE];
+    uint8_t sample[GLANCE];
     if (size < MIN * width || !top_is_flat(src, size, width))
         return false;
-    take_sample(src, size, sample);
-    return entropy_of(kernels, sample) + SAMPLE / 128 >= SAMPLE && words_are_many(sample) &&
-           !repeats_far(src, size);
+    take_sample(src, size, sample, GLANCE);
+    return bytes_are_even(kernels, sample) && words_are_many(sample) && !repeats_far(src, size);
 }
