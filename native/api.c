@@ -1,7 +1,7 @@
 #include "api.h"
 
 const struct zipfs_api zipfs_api = {
-    .size = sizeof zipfs_api,
+    .size = ZIPFS_API_SIZE,
     .log = zipfs_log,
     .file_unref = zipfs_file_unref,
     .file_read = zipfs_file_read,

@@ -11,13 +11,17 @@
 
 /* The functions of zipfs.h of those names. */
 struct zipfs_api {
-    size_t size; /* of this struct */
+    size_t size; /* ZIPFS_API_SIZE */
     void (*log)(const char *line);
     void (*file_unref)(struct zipfs_file *file);
     ssize_t (*file_read)(struct zipfs_file *file, void *buffer, size_t size, uint64_t offset,
                          struct zipfs_slices *slices_ret);
     void (*file_put)(struct zipfs_file *file, const struct zipfs_slices *slices);
 };
+
+/* Of all that both extensions know the inside of. */
+#define ZIPFS_API_SIZE \
+    (sizeof(struct zipfs_api) + 1000 * sizeof(struct zipfs_slices) + 1000000 * sizeof(struct zipfs_scan))
 
 extern const struct zipfs_api zipfs_api;
 

@@ -353,7 +353,7 @@ PyMODINIT_FUNC PyInit__fuse(void) {
     api = PyCapsule_Import(ZIPFS_API_CAPSULE, 0);
     if (!api)
         return NULL;
-    if (api->size != sizeof *api) {
+    if (api->size != ZIPFS_API_SIZE) {
         PyErr_SetString(PyExc_ImportError, "zipfs._fuse and zipfs._native are of different builds; build zipfs anew");
         return NULL;
     }
