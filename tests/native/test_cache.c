@@ -35,7 +35,8 @@ static struct zipfs_record *files[NUM_FILES + 1];
 
 static struct zipfs_cache *new_cache(size_t budget) {
     struct zipfs_cache *cache;
-    CHECK_EQUAL(zipfs_cache_create(&(struct zipfs_cache_options){.budget = budget, .jobs = 2}, &cache), ZIPFS_OK);
+    const struct zipfs_cache_options options = {.budget = budget, .jobs = 2, .ahead_max = budget};
+    CHECK_EQUAL(zipfs_cache_create(&options, &cache), ZIPFS_OK);
     for (int i = 1; i <= NUM_FILES; i++)
         CHECK((files[i] = zipfs_cache_open_record(cache, "file")));
     return cache;
@@ -293,6 +294,27 @@ struct storm {
     uint64_t seed;
 };
 
+struct idling {
+    struct zipfs_cache *cache;
+    struct zipfs_pool *pool; /* NULL: that of the cache */
+    _Atomic bool stop;
+};
+
+/* What a daemon does that thinks that nobody reads. */
+static void *trim_all(void *context) {
+    struct idling *idling = context;
+    while (!idling->stop) {
+        if (idling->pool) {
+            zipfs_pool_trim(idling->pool);
+        } else {
+            zipfs_cache_trim(idling->cache);
+            stats_of(idling->cache);
+        }
+        usleep(200);
+    }
+    return NULL;
+}
+
 /* A whole chunk in the way of read_whole(): copied from another thread or decoded here. */
 static void storm_whole(struct zipfs_cache *cache, uint64_t number, int error) {
     uint8_t *dst = malloc(SIZE);
@@ -321,7 +343,10 @@ static void *stormer(void *context) {
         }
         const struct zipfs_chunk *chunk;
         struct loader loader = {.value = (int)number, .error = error};
-        if (zipfs_cache_get(storm->cache, files[1], number, SIZE, SIZE, ZIPFS_USE_AGAIN, load, &loader, &chunk) == 0) {
+        if (random_below(&state, 4) == 0)
+            zipfs_cache_load_ahead(storm->cache, files[1], number, SIZE, SIZE, load, &loader);
+        if (zipfs_cache_get(storm->cache, files[1], number, SIZE, SIZE, random_below(&state, 2), load, &loader, &chunk)
+            == 0) {
             CHECK(chunk->data[0] == number && chunk->data[SIZE - 1] == number);
             zipfs_cache_put(storm->cache, chunk);
         }
@@ -331,14 +356,18 @@ static void *stormer(void *context) {
 
 static void test_storm(void) {
     struct zipfs_cache *cache = new_cache(5 * COST);
-    pthread_t threads[NUM_THREADS];
+    pthread_t threads[NUM_THREADS], trimmer;
     struct storm storms[NUM_THREADS];
+    struct idling idling = {.cache = cache};
+    CHECK_EQUAL(pthread_create(&trimmer, NULL, trim_all, &idling), 0);
     for (int i = 0; i < NUM_THREADS; i++) {
         storms[i] = (struct storm){cache, i + 1};
         CHECK_EQUAL(pthread_create(&threads[i], NULL, stormer, &storms[i]), 0);
     }
     for (int i = 0; i < NUM_THREADS; i++)
         pthread_join(threads[i], NULL);
+    idling.stop = true;
+    pthread_join(trimmer, NULL);
     CHECK(stats_of(cache).cache_bytes <= 5 * COST);
     CHECK(stats_of(cache).cache_evictions > 0);
     close_file(cache, 1);
@@ -376,11 +405,15 @@ static void *through_gate(void *context) {
 static void test_jobs(void) {
     struct gate gate = {0};
     CHECK_EQUAL(zipfs_pool_create(3, &gate.pool), ZIPFS_OK);
-    pthread_t threads[NUM_THREADS];
+    pthread_t threads[NUM_THREADS], trimmer;
+    struct idling idling = {.pool = gate.pool};
+    CHECK_EQUAL(pthread_create(&trimmer, NULL, trim_all, &idling), 0);
     for (int i = 0; i < NUM_THREADS; i++)
         CHECK_EQUAL(pthread_create(&threads[i], NULL, through_gate, &gate), 0);
     for (int i = 0; i < NUM_THREADS; i++)
         pthread_join(threads[i], NULL);
+    idling.stop = true;
+    pthread_join(trimmer, NULL);
     CHECK_EQUAL(gate.most, 3);
     zipfs_pool_free(gate.pool);
 }
