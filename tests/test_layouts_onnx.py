@@ -12,9 +12,14 @@ from hub import COMMIT, add_snapshot
 from safetensors import numpy as safetensors_numpy
 
 import zipfs
+from zipfs.importers import Importer
+from zipfs.in_place import Containers
 from zipfs.in_place_run import compress_in_place, decompress_in_place
 from zipfs.info import file_info
+from zipfs.keepers import InPlaceKeeper
 from zipfs.layouts import Aliases, Segment, detect, onnx_external
+from zipfs.pipeline import PipelinePool
+from zipfs.selection import Selection
 from zipfs.source import Source
 
 TYPES = {
@@ -317,3 +322,14 @@ def test_aliases(tmp_path):
     aliases.forget()
     assert aliases.of(str(tmp_path / "y/z/file")) == [str(tmp_path / "late")]
     assert Aliases().of(str(tmp_path / "x/blob")) == []
+
+
+def test_symlinks_that_came_after_others_while_a_cache_is_watched(hub, tmp_path):
+    blobs, snapshots = (hub / "models--some--model" / name for name in ("blobs", "snapshots"))
+    snapshots.rename(tmp_path / "later")
+    with PipelinePool() as pipelines:
+        form = Containers(pipelines, Importer(), Selection(), str(hub), False, lambda size, stored_size: None)
+        assert form.aliases.of(str(blobs)) == []
+        (tmp_path / "later").rename(snapshots)
+        InPlaceKeeper(form, lambda line: None).keep(sorted(map(str, blobs.iterdir())))
+    check_external_data(hub)
