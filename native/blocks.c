@@ -145,7 +145,7 @@ size_t zipfs_blocks_encode(struct zipfs_codec *codec, const struct zipfs_piece *
     src += piece->phase;
     for (size_t p = 0; p < format->num_parts; p++) {
         size_t part_size = format->parts[p].size;
-        struct zipfs_piece part = {format->parts[p].layout, 0, 0, n * part_size, false, false};
+        struct zipfs_piece part = {.layout = format->parts[p].layout, .size = n * part_size};
         if (capacity - size < ZIPFS_RUN_RECORD)
             return SIZE_MAX;
         copy_parts(src, format->width, codec->part, part_size, part_size, n);

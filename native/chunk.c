@@ -261,7 +261,7 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
            bytes_size = encode_palette(codec, src, piece->size, trial, limit);
     if (bytes_size != SIZE_MAX) {
         memcpy(dst, trial, size = bytes_size);
-        *piece = (struct zipfs_piece){ZIPFS_PALETTE, 0, piece->offset, piece->size, false, false};
+        *piece = (struct zipfs_piece){.layout = ZIPFS_PALETTE, .offset = piece->offset, .size = piece->size};
         limit = zipfs_below(size, codec->encoder->effort.exhaustive);
     }
     struct zipfs_recipe recipe = {.layout = ZIPFS_BYTES, .lz = lz ? ZIPFS_LZ_REPEATS : ZIPFS_LZ_PROBE};
@@ -269,7 +269,7 @@ static size_t improve_by_bytes(struct zipfs_codec *codec, struct zipfs_piece *pi
     if (bytes_size == SIZE_MAX)
         return size;
     memcpy(dst, trial, bytes_size);
-    *piece = (struct zipfs_piece){ZIPFS_BYTES, 0, piece->offset, piece->size, false, false};
+    *piece = (struct zipfs_piece){.layout = ZIPFS_BYTES, .offset = piece->offset, .size = piece->size};
     return bytes_size;
 }
 
@@ -307,7 +307,7 @@ static size_t encode_sparse(struct zipfs_codec *codec, const struct zipfs_piece 
     if (!num || capacity < ZIPFS_WRAP_FIXED + 2 * ZIPFS_MAX_WIDTH + ZIPFS_RUN_RECORD)
         return SIZE_MAX;
     bool is_noise;
-    struct zipfs_piece inner = {piece->layout, 0, 0, num * width, false, false};
+    struct zipfs_piece inner = {.layout = piece->layout, .size = num * width};
     size_t size = zipfs_run_wrap(width, piece->phase, src, piece->size, dst);
     uint8_t *record = dst + size;
     size += ZIPFS_RUN_RECORD;
@@ -427,7 +427,7 @@ static bool one_run_promises(const struct zipfs_codec *codec, const struct zipfs
 
 static size_t encode_as_one_run(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst,
                                 size_t size, size_t capacity) {
-    struct zipfs_piece whole = {ZIPFS_BYTES, 0, 0, src_size, false, false};
+    struct zipfs_piece whole = {.layout = ZIPFS_BYTES, .size = src_size};
     size_t head = TABLE_FIXED + ZIPFS_RUN_RECORD;
     if (size <= head || capacity <= head)
         return size;
@@ -454,7 +454,8 @@ struct job {
 static void mark_noise(const struct zipfs_kernels *kernels, const uint8_t *src, struct zipfs_piece *piece) {
     const struct zipfs_layout_info *info = zipfs_layout_info(piece->layout);
     if (info && zipfs_is_noise(kernels, src + piece->offset + piece->phase, piece->size - piece->phase, info->width))
-        *piece = (struct zipfs_piece){ZIPFS_BYTES, 0, piece->offset, piece->size, false, true};
+        *piece = (struct zipfs_piece){
+            .layout = ZIPFS_BYTES, .offset = piece->offset, .size = piece->size, .is_noise = true};
 }
 
 /* Plans bytes [start, end) of the chunk behind the pieces that are there already. */
@@ -489,7 +490,8 @@ static enum zipfs_status plan_all(struct zipfs_codec *codec, const struct job *j
         if (end > done)
             status = plan_part(codec, job, done, end, plan);
         if (copy) {
-            plan->pieces[plan->num_pieces++] = (struct zipfs_piece){ZIPFS_COPY, 0, copy->at, copy->size, false, false};
+            plan->pieces[plan->num_pieces++] =
+                (struct zipfs_piece){.layout = ZIPFS_COPY, .offset = copy->at, .size = copy->size};
             done = copy->at + copy->size;
         }
     }

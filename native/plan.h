@@ -10,6 +10,7 @@ struct zipfs_piece {
     size_t offset, size;
     bool is_gap;   /* of bytes that no segment covers, which are unlike those of a segment */
     bool is_noise; /* found so before encoding: stored as it is */
+    bool is_few;   /* large, and by a sample of few values */
 };
 
 /* A growing list of pieces that cover a chunk from its start without gaps. When it fills up, the smallest pieces join
@@ -18,6 +19,7 @@ struct zipfs_plan {
     struct zipfs_piece pieces[4 * ZIPFS_MAX_RUNS];
     size_t num_pieces;
     bool is_in_gap; /* what is appended now lies there */
+    bool is_few;    /* what is appended now is that */
 };
 
 /* Cuts the chunk at src, whose first byte is plain byte `base`, by the segments; what none covers, and segments of
