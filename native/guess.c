@@ -8,6 +8,8 @@
  */
 #include "guess.h"
 
+#include <limits.h>
+
 #include "common.h"
 #include "guess_score.h"
 
@@ -156,8 +158,32 @@ static size_t glance_at(const struct region *region, size_t window) {
     return (start + (end - start) / 2) / 8 * 8 - GLANCE / 2;
 }
 
+/* Do the same few bytes come about as often at all places modulo `period`, a power of two? By pairs of equal ones, of which exponents have
+ * many more than mantissas. */
+static bool is_flat_modulo(const uint8_t *src, unsigned period) {
+    uint16_t count[8][256] = {{0}};
+    unsigned pairs[8] = {0}, least = UINT_MAX, most = 0;
+    for (size_t i = 0; i < GLANCE; i++)
+        pairs[i & (period - 1)] += count[i & (period - 1)][src[i]]++;
+    for (unsigned r = 0; r < period; r++) {
+        least = pairs[r] < least ? pairs[r] : least;
+        most = pairs[r] > most ? pairs[r] : most;
+    }
+    return most <= 3 * least + GLANCE / 16;
+}
+
+/* Is there no sign of wider elements in any window but the first and the last? */
+static bool are_bytes(const struct region *region) {
+    for (size_t w = 1; w + 1 < region->num_windows; w++)
+        for (unsigned period = 2; period <= 8; period *= 2)
+            if (!is_flat_modulo(region->src + glance_at(region, w), period))
+                return false;
+    return true;
+}
+
 /* Do the code lengths that samples from all over the region teach fit each of its windows (but the last, which may be
- * short) to 1/8? To 1/64 for bytes, which floats and noise side by side are as well. */
+ * short) to 1/8? To 1/64 for bytes, which floats and noise side by side are as well, or is each window bytes by itself?
+ * Small integers of several scales are. */
 static bool is_uniform(const struct region *region, unsigned *hypothesis_ret) {
     size_t num_windows = region->num_windows - 1;
     uint32_t costs[ZIPFS_NUM_HYPOTHESES], spent[MAX_WINDOWS];
@@ -183,7 +209,7 @@ static bool is_uniform(const struct region *region, unsigned *hypothesis_ret) {
     uint64_t mean = total / (num_windows - 1), tolerance = best ? mean / 8 : mean / 64;
     for (size_t w = 1; w < num_windows; w++)
         if (spent[w] > mean + tolerance || spent[w] + tolerance < mean)
-            return false;
+            return !best && are_bytes(region);
     return true;
 }
 

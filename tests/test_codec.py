@@ -227,6 +227,19 @@ def test_guess_of_one_dtype(rng, layout):
         assert stored_size(plain, "GUESS") <= 1.005 * known
 
 
+def small_integers(rng: np.random.Generator, size: int) -> bytes:
+    return np.clip(rng.normal(0, rng.uniform(5, 50), size), -127, 127).astype(np.int8).tobytes()
+
+
+@pytest.mark.parametrize("layout", ["BF16", "F16", "F32", "F64"])
+@pytest.mark.parametrize("beside", [small_integers, np.random.Generator.bytes])
+def test_guess_finds_floats_beside_bytes(rng, beside, layout):
+    size, start = 40_000, int(rng.integers(10_000, CHUNK - 60_000))
+    plain = beside(rng, start) + floats(rng, layout, size) + beside(rng, CHUNK - start - size)
+    known = len(encode(plain, segments((0, start, "BYTES"), (start, size, layout)))[1])
+    assert stored_size(plain, "GUESS") <= 1.005 * known
+
+
 def test_runs_tell_layout_and_phase(rng):
     plain = b"x" * 2001 + floats(rng, "BF16", 100_000) + floats(rng, "F32", 100_000)
     entries, payloads = encode(plain, segments((2001, 100_000, "BF16"), (102_001, 100_000, "F32")))
