@@ -221,7 +221,7 @@ static struct zipfs_effort effort_of(enum zipfs_level level) {
     switch (level) {
     case ZIPFS_LEVEL_FAST: return (struct zipfs_effort){.zstd_level = 1, .text_level = 1, .short_codes = true};
     case ZIPFS_LEVEL_MAX: return (struct zipfs_effort){.zstd_level = 19, .probes = true, .exhaustive = true};
-    default: return (struct zipfs_effort){.zstd_level = 3, .text_level = 6, .probes = true};
+    default: return (struct zipfs_effort){.zstd_level = 3, .text_level = 5, .probes = true};
     }
 }
 

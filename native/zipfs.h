@@ -90,7 +90,7 @@ enum zipfs_kind { ZIPFS_KIND_STORED = 0, ZIPFS_KIND_RUNS = 1, ZIPFS_KIND_CONSTAN
  *  FAST     float runs get rANS, constant or raw planes, and exponents of 8 bits short codes where those take little
  *           more, which decode fastest; zstd runs at level 1, for bytes and integers that repeat; guessed borders are
  *           good to 8 KiB.
- *  DEFAULT  zstd at level 3, 6 for text; float planes and runs get it too where a sample promises a gain; guessed
+ *  DEFAULT  zstd at level 3, 5 for text; float planes and runs get it too where a sample promises a gain; guessed
  *           borders are good to a few bytes.
  *  MAX      every coding of every plane is tried in full, and plain zstd on every run and on the whole chunk, at level
  *           19. Slow.
