@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx")
-from onnx import TensorProto, helper, numpy_helper
-
 from hub import COMMIT, add_snapshot
+from onnx import TensorProto, helper, numpy_helper
 from safetensors import numpy as safetensors_numpy
 
 import zipfs
@@ -250,9 +249,7 @@ def hub(rng, tmp_path):
     graph = helper.make_graph([], "graph", [], [], [numpy_helper.from_array(a, n) for n, a in arrays.items()])
     folder = tmp_path / "made"
     folder.mkdir()
-    onnx.save(
-        helper.make_model(graph), folder / "model.onnx", save_as_external_data=True, location="model.onnx_data"
-    )
+    onnx.save(helper.make_model(graph), folder / "model.onnx", save_as_external_data=True, location="model.onnx_data")
     safetensors_numpy.save_file(arrays, folder / "model.safetensors")
     files = {f"onnx/{name}": (folder / name).read_bytes() for name in ("model.onnx", "model.onnx_data")}
     files["model.safetensors"] = (folder / "model.safetensors").read_bytes()
@@ -311,7 +308,8 @@ def test_aliases(tmp_path):
     for path in ("x/blob", "y/z/file"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_bytes(b"")
-    for link, target in {"x/one": "blob", "y/two": "../x/one", "y/z/dead": "../gone", "y/loop": "loop", "y/d": "z"}.items():
+    links = {"x/one": "blob", "y/two": "../x/one", "y/z/dead": "../gone", "y/loop": "loop", "y/d": "z"}
+    for link, target in links.items():
         (tmp_path / link).symlink_to(target)
     aliases = Aliases(str(tmp_path))
     assert aliases.of(str(tmp_path / "x/blob")) == [str(tmp_path / "x/one"), str(tmp_path / "y/two")]

@@ -23,9 +23,7 @@ class Source:
     """Whether these are the bytes of a file that somebody has, so that their SHA-256 says something: the container
     tells it. False for what importers make (zipfs/importers)."""
 
-    def __init__(
-        self, path: str, follow: bool = True, dtype: str | None = None, aliases: Aliases | None = None
-    ):
+    def __init__(self, path: str, follow: bool = True, dtype: str | None = None, aliases: Aliases | None = None):
         self.path = path
         self._aliases = aliases
         self._dtype = dtype
