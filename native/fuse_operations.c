@@ -21,6 +21,7 @@ enum {
 };
 
 static const double VALID_S = 1;          /* what the kernel may believe of names, folders and files passed through */
+static const double SETTLED_S = 3;        /* after which a file is no longer being written; clocks may differ a little */
 static const double LONG_VALID_S = 86400; /* and of a container, whose next version is another node */
 static const double WANTED_S = 10;        /* for how long one look at a file lets expect others */
 
@@ -63,8 +64,15 @@ static struct stat to_stat(const struct zipfs_version *version) {
     };
 }
 
+/* What is being written has none: of two answers on their way the kernel may keep the older, and a file that is opened
+ * once it is whole would end where it ended then. */
 static double validity(const struct zipfs_version *version) {
-    return version->is_container ? LONG_VALID_S : VALID_S;
+    if (version->is_container)
+        return LONG_VALID_S;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    double unchanged_s = (double)now.tv_sec - (double)version->ctime_ns / 1e9;
+    return S_ISREG(version->mode) && unchanged_s < SETTLED_S ? 0 : VALID_S;
 }
 
 /* What the kernel is told of a version of path; counts as a lookup of its node. ino 0: no memory. */

@@ -54,12 +54,15 @@ class Reader(threading.Thread):
     def round(self, kept: int) -> None:
         os.posix_fadvise(kept, 0, 0, os.POSIX_FADV_DONTNEED)
         at = self.rounds * 12_345 % SIZE
-        if os.pread(kept, 50_000, at) != self.plain[at : at + 50_000]:
-            self.wrong.append(f"handle that was open, at {at}")
-        if self.path.read_bytes() != self.plain:
-            self.wrong.append("new handle")
+        self.compare("handle that was open", os.pread(kept, 50_000, at), self.plain[at : at + 50_000])
+        self.compare("new handle", self.path.read_bytes(), self.plain)
         if self.path.name not in os.listdir(self.path.parent) or self.path.stat().st_size != SIZE:
             self.wrong.append("listing")
+
+    def compare(self, name: str, got: bytes, plain: bytes) -> None:
+        if got != plain:
+            differing = [at for at, (ours, theirs) in enumerate(zip(got, plain)) if ours != theirs]
+            self.wrong.append(f"{name}: {len(got)} of {len(plain)} bytes, {len(differing)} wrong from {differing[:1]}")
 
 
 def test_readers_notice_no_switch(mounted, source, watching):
