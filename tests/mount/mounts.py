@@ -23,6 +23,9 @@ DRIVERS = {"native": 3, "mfusepy": 3, "fusepy": 2}
 BINDINGS = ("mfusepy", "fusepy")
 """Those whose kernel inodes stand for paths, not for versions."""
 VISIBLE_WITHIN_S = 1.0
+IS_ROOT = os.geteuid() == 0
+ALLOW_OTHER = ["allow_other"] if IS_ROOT else []
+"""Options; users have it only where the machine's administrator lets them."""
 
 
 def why_not(driver: str) -> str | None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from mounts import bf16_bytes, drop_pages, put
+from mounts import ALLOW_OTHER, bf16_bytes, drop_pages, put
 
 from zipfs import stats
 from zipfs.cli import main
@@ -27,7 +27,7 @@ def read(mounted, source):
         file.seek(SIZE // 3)
         file.write(bytes(1000))
     (source / "config").write_bytes(b"plain")
-    mount = mounted(source, cache_size=0, options="allow_other", ahead_size=0)
+    mount = mounted(source, cache_size=0, options=",".join(ALLOW_OTHER), ahead_size=0)
     for _ in range(2):
         assert len((mount.path / "weights").read_bytes()) == SIZE
         drop_pages(mount.path / "weights")
