@@ -89,7 +89,7 @@ static size_t choose_values(const uint32_t count[256], size_t n, uint8_t value_r
 
 bool zipfs_short_pays(const uint32_t count[256], size_t n, uint8_t value_ret[ZIPFS_SHORT_ESCAPE]) {
     size_t size = codes_size(n) + choose_values(count, n, value_ret);
-    return size < n && size <= zipfs_entropy(count, n) + n / 8;
+    return size < n && size <= zipfs_entropy(count, n) + n / 12;
 }
 
 size_t zipfs_short_encode(struct zipfs_codec *codec, const uint8_t *values, size_t n, uint8_t *dst, size_t capacity) {
