@@ -27,13 +27,13 @@ static size_t take_sample(const uint8_t *src, size_t n, size_t width, uint8_t *d
     return SAMPLE;
 }
 
-/* Gives rows to the most frequent exponents; returns how many elements have one of them. */
-static size_t choose_rows(const uint32_t count[256], uint8_t row_ret[256]) {
+/* Gives rows to the most frequent exponents of `bits` bits; returns how many elements have one of them. */
+static size_t choose_rows(const uint32_t count[256], unsigned bits, uint8_t row_ret[256]) {
     size_t covered = 0;
     memset(row_ret, 255, 256);
     for (unsigned r = 0; r < ZIPFS_JOINT_ROWS; r++) {
         unsigned best = 256;
-        for (unsigned e = 0; e < 256; e++)
+        for (unsigned e = 0; e < 1u << bits; e++)
             if (count[e] && row_ret[e] == 255 && (best == 256 || count[e] > count[best]))
                 best = e;
         if (best == 256)
@@ -68,6 +68,6 @@ bool zipfs_joint_promises(struct zipfs_codec *codec, uint32_t layout, const uint
     codec->kernels->histogram(planes[1], n, rests);
     if (codec->encoder->effort.short_codes && info->bits[0] == 8 && zipfs_short_pays(exponents, n, row_ret))
         return false;
-    size_t covered = choose_rows(exponents, row_ret);
+    size_t covered = choose_rows(exponents, info->bits[0], row_ret);
     return covered >= n - n / 64 && zipfs_entropy(exponents, n) >= n / 16 && rest_is_noise(rests, n, info->bits[1]);
 }

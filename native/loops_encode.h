@@ -75,6 +75,8 @@ STEP void encode_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes
     load_states(encoder->state, lanes, groups);
     bool has_escape = encoder->table.has_escape;
     uint8_t *coded = encoder->coded, *escaped = (uint8_t *)encoder->escaped;
+    const uint8_t *ahead = encoder->ahead;
+    const size_t ahead_step = encoder->ahead_step;
     for (size_t at = n; at > 0;) {
 #pragma GCC unroll GROUPS_AT_ONCE
         for (unsigned g = groups; g-- > 0;) {
@@ -84,6 +86,8 @@ STEP void encode_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes
                 store_bits(escaped + at / 8, where_equal(symbol, t.escape));
             encode_symbols(&t, rows, &lanes[g], symbol, &coded);
         }
+        for (const uint8_t *ahead_end = ahead + ahead_step; ahead < ahead_end; ahead += 64)
+            __builtin_prefetch(ahead, 1, 2);
     }
     store_states(encoder->state, lanes, groups);
     encoder->coded = coded;

@@ -124,10 +124,13 @@ static uint8_t *put_value(uint8_t *dst, unsigned value, unsigned bits) {
 
 /* Makes the most frequent of the escaped values the near ones; returns how many of all are near. */
 static size_t choose_near(const uint16_t *values, size_t num, unsigned bits, struct zipfs_rans_table *table) {
-    uint32_t count[ZIPFS_RANS_MAX_VALUES];
+    uint32_t count[ZIPFS_RANS_MAX_VALUES], others[ZIPFS_RANS_MAX_VALUES]; /* equal neighbours do not wait for each other */
     memset(count, 0, sizeof count[0] << bits);
+    memset(others, 0, sizeof others[0] << bits);
     for (size_t i = 0; i < num; i++)
-        count[values[i]]++;
+        (i % 2 ? others : count)[values[i]]++;
+    for (unsigned v = 0; v < 1u << bits; v++)
+        count[v] += others[v];
     table->num_near = 0;
     for (unsigned v = 0; v < 1u << bits; v++) {
         unsigned most = ZIPFS_RANS_MAX_NEAR, i = table->num_near;
@@ -243,6 +246,9 @@ static size_t encode_rans(struct zipfs_codec *codec, const struct zipfs_rans_tab
     zipfs_rans_encoder_init(rans, table, value_of ? 7 : 8, num_lanes);
     rans->coded = coded_end;
     rans->escaped = encoder->escaped;
+    rans->ahead = dst;
+    if (source->joint) /* whose payloads take about 11/16 of the plain bytes */
+        rans->ahead_step = num_lanes * source->joint->width * 11 / 16;
     codec->kernels->rans_encode(rans, source->codes, source->n);
     for (unsigned s = 0; value_of && s + rans->table.has_escape < rans->table.num_symbols; s++)
         rans->table.value[s] = value_of[rans->table.value[s]];

@@ -92,6 +92,18 @@ static bool resolve_far(const struct parts *p, const uint8_t *numbers, size_t nu
     return !bad && num_far == p->num_far;
 }
 
+/* Is one of these numbers, which are below 128, above `most`? Eight at a time. */
+static bool any_above(const uint8_t *numbers, size_t num, unsigned most) {
+    const uint64_t ones = 0x0101010101010101;
+    uint64_t above = 0;
+    size_t i = 0;
+    for (; i + 8 <= num; i += 8)
+        above |= zipfs_load64(numbers + i) + ones * (127 - most);
+    for (; i < num; i++)
+        above |= numbers[i] + (127 - most);
+    return above & ones << 7;
+}
+
 /* Turns nibbles, near and far values into patterns. */
 static enum zipfs_status resolve_escapes(const struct parts *p, size_t n, unsigned bits, unsigned shift,
                                          const struct zipfs_kernels *kernels, uint8_t **room,
@@ -112,10 +124,7 @@ static enum zipfs_status resolve_escapes(const struct parts *p, size_t n, unsign
         memset(numbers, 0, num);
     if (num == SIZE_MAX)
         return ZIPFS_BAD_RANS;
-    bool bad = false;
-    for (size_t i = 0; i < num; i++)
-        bad |= numbers[i] > p->num_near;
-    if (bad)
+    if (any_above(numbers, num, (unsigned)p->num_near))
         return ZIPFS_BAD_RANS;
     kernels->rans_patterns(numbers, num, near_low, low);
     if (wide)
@@ -201,20 +210,25 @@ static void fill_tables(void) {
 }
 
 /* Interpolated between exact values. */
-uint32_t zipfs_log2(uint32_t x) {
-    pthread_once(&once, fill_tables);
+static uint32_t log2_of(uint32_t x) {
     unsigned whole = 31u - (unsigned)__builtin_clz(x);
     uint32_t mantissa = (uint32_t)((uint64_t)x << (31 - whole)) << 1; /* without the leading 1 */
     uint32_t low = log2_of_256_to[mantissa >> 24], high = log2_of_256_to[(mantissa >> 24) + 1];
     return low + (uint32_t)((uint64_t)(high - low) * (mantissa & 0xffffff) >> 24) + (whole << 16) - 8 * ONE_BIT;
 }
 
+uint32_t zipfs_log2(uint32_t x) {
+    pthread_once(&once, fill_tables);
+    return log2_of(x);
+}
+
 uint64_t zipfs_entropy(const uint32_t count[256], size_t n) {
+    pthread_once(&once, fill_tables);
     uint64_t cost = 0;
-    uint32_t total = zipfs_log2((uint32_t)n);
+    uint32_t total = log2_of((uint32_t)n);
     for (unsigned v = 0; v < 256; v++)
         if (count[v])
-            cost += (uint64_t)count[v] * (total - zipfs_log2(count[v]));
+            cost += (uint64_t)count[v] * (total - log2_of(count[v]));
     return cost / (8 * ONE_BIT);
 }
 
@@ -289,7 +303,7 @@ static uint64_t quantise(const uint32_t *true_weight, unsigned k, size_t n, uint
     }
     uint64_t cost = 0;
     for (unsigned s = 0, start = 0; s < k; start += freq[s], s++)
-        cost += (uint64_t)true_weight[s] * (24 * ONE_BIT - zipfs_log2(visits[start + freq[s]] - visits[start]));
+        cost += (uint64_t)true_weight[s] * (24 * ONE_BIT - log2_of(visits[start + freq[s]] - visits[start]));
     return cost;
 }
 
@@ -425,6 +439,8 @@ void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zi
     encoder->table = *table;
     encoder->code_bits = code_bits;
     encoder->num_lanes = num_lanes;
+    encoder->ahead = (const uint8_t *)encoder; /* of no use, but a pointer */
+    encoder->ahead_step = 0;
     unsigned explicit = table->num_symbols - table->has_escape;
     memset(encoder->symbol_of, (int)explicit, sizeof encoder->symbol_of);
     for (unsigned s = 0; s < explicit; s++)

@@ -65,6 +65,10 @@ struct zipfs_rans_encoder {
     uint16_t state[ZIPFS_RANS_MAX_LANES];
     uint8_t *coded;    /* moves down; n + ZIPFS_RANS_CODED_ROOM bytes lie before its first place */
     uint64_t *escaped; /* bit i % 64 of word i / 64: code i is the escape. Written when there is one. */
+    /* Loops may prefetch `ahead_step` bytes from `ahead` with each group of lanes: where the payload is to be copied to,
+     * which the CPU would else wait for. */
+    const uint8_t *ahead;
+    size_t ahead_step;
 };
 
 /* Lanes for a run of n elements. More are faster, with AVX-512 12, 23 and 36 GB/s of BF16 from 64, 128 and 256 (Zen 5,
