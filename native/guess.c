@@ -158,8 +158,8 @@ static size_t glance_at(const struct region *region, size_t window) {
     return (start + (end - start) / 2) / 8 * 8 - GLANCE / 2;
 }
 
-/* Do the same few bytes come about as often at all places modulo `period`, a power of two? By pairs of equal ones, of which exponents have
- * many more than mantissas. */
+/* Do the same few bytes come about as often at all places modulo `period`, a power of two? By pairs of equal ones, of
+ * which exponents have many more than mantissas. */
 static bool is_flat_modulo(const uint8_t *src, unsigned period) {
     uint16_t count[8][256] = {{0}};
     unsigned pairs[8] = {0}, least = UINT_MAX, most = 0;
@@ -181,9 +181,9 @@ static bool are_bytes(const struct region *region) {
     return true;
 }
 
-/* Do the code lengths that samples from all over the region teach fit each of its windows (but the last, which may be
- * short) to 1/8? To 1/64 for bytes, which floats and noise side by side are as well, or is each window bytes by itself?
- * Small integers of several scales are. */
+/* Is one hypothesis as good in each window (but the last, which may be short) as in samples from all over the region? Of
+ * elements, where the code lengths that those teach fit to 1/8. Bytes are looked at for elements, since the code lengths of
+ * noise fit floats in it as well. */
 static bool is_uniform(const struct region *region, unsigned *hypothesis_ret) {
     size_t num_windows = region->num_windows - 1;
     uint32_t costs[ZIPFS_NUM_HYPOTHESES], spent[MAX_WINDOWS];
@@ -197,6 +197,10 @@ static bool is_uniform(const struct region *region, unsigned *hypothesis_ret) {
     for (unsigned h = 1; h < ZIPFS_NUM_HYPOTHESES; h++)
         best = costs[h] < costs[best] ? h : best;
     *hypothesis_ret = best;
+    if (!best)
+        return are_bytes(region);
+    if (costs[best] > (8u << 16) / 16 * 15) /* bits of a byte: mostly noise, perhaps with a few elements in it */
+        return false;
     zipfs_lengths_learn(&sample, best, &lengths);
     uint64_t total = 0;
     for (size_t w = 1; w < num_windows; w++) {
@@ -206,10 +210,10 @@ static bool is_uniform(const struct region *region, unsigned *hypothesis_ret) {
             spent[w] += zipfs_lengths_at(&lengths, region->src, i);
         total += spent[w];
     }
-    uint64_t mean = total / (num_windows - 1), tolerance = best ? mean / 8 : mean / 64;
+    uint64_t mean = total / (num_windows - 1), tolerance = mean / 8;
     for (size_t w = 1; w < num_windows; w++)
         if (spent[w] > mean + tolerance || spent[w] + tolerance < mean)
-            return !best && are_bytes(region);
+            return false;
     return true;
 }
 
