@@ -17,18 +17,28 @@ from pathlib import Path
 import pytest
 from mounts import why_not
 
+import zipfs
+from zipfs import _native
 from zipfs import mountpoint as points
+from zipfs.drivers import native
 from zipfs.names import word
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 USER = "nobody"
 NAMES = [b"model.safetensors", b"sub dir/-dash.bin", b"new\nline/a'b", b"\xff\xfe.bin"]
 
 Run = Callable[..., subprocess.CompletedProcess]
 
 
-def environment() -> dict[str, str]:
-    paths = os.pathsep.join([str(REPOSITORY), *(path for path in sys.path if "site-packages" in path)])
+def copy_package(target: Path) -> None:
+    """zipfs as a folder that any Python of this version imports: an editable install is found by the test's own alone."""
+    shutil.copytree(Path(zipfs.__file__).parent, target, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for module in (_native, native.load()):
+        shutil.copy(module.__file__, target)
+    target.parent.chmod(0o755)
+
+
+def environment(home: Path) -> dict[str, str]:
+    paths = os.pathsep.join([str(home / "python"), *(path for path in sys.path if "site-packages" in path)])
     return {"PYTHONPATH": paths, "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -40,13 +50,13 @@ def drop() -> dict[str, object]:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
-def python() -> str:
+def python(home: Path) -> str:
     """An interpreter that the user may run and that finds zipfs; the test's own may lie in root's home."""
     why = ""
     for program in (sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"):
         try:
             command = [program, "-c", "import zipfs.daemon, zipfs.cli"]
-            result = subprocess.run(command, env=environment(), cwd="/", capture_output=True, text=True, **drop())
+            result = subprocess.run(command, env=environment(home), cwd="/", capture_output=True, text=True, **drop())
         except OSError as error:
             why = str(error)
             continue
@@ -60,6 +70,7 @@ def python() -> str:
 def tree(rng) -> Iterator[Path]:
     """A folder of the user, outside the folders that pytest keeps for root."""
     home = Path(tempfile.mkdtemp(prefix="zipfs-user-"))
+    home.chmod(0o755)
     tree = home / "mo del"
     for name in NAMES:
         path = tree / os.fsdecode(name)
@@ -67,7 +78,7 @@ def tree(rng) -> Iterator[Path]:
         path.write_bytes(rng.normal(0, 0.02, 100_000).astype("float32").tobytes())
     (tree / "link").symlink_to("model.safetensors")
     if os.geteuid() == 0:
-        for path in [home, *home.rglob("*")]:
+        for path in [tree, *tree.rglob("*")]:
             os.chown(path, drop()["user"], drop()["group"], follow_symlinks=False)
     try:
         yield tree
@@ -84,11 +95,13 @@ def run(tree) -> Run:
         pytest.skip(reason)
     if os.stat("/dev/fuse").st_mode & 0o006 != 0o006:
         pytest.skip("users may not open /dev/fuse here")
-    program = python()
+    home = tree.parent
+    copy_package(home / "python" / "zipfs")
+    program = python(home)
 
     def run(*arguments: object, ok: bool = True) -> subprocess.CompletedProcess:
         command = [program, "-m", "zipfs", *map(str, arguments)]
-        result = subprocess.run(command, env=environment(), cwd=tree.parent, capture_output=True, text=True, **drop())
+        result = subprocess.run(command, env=environment(home), cwd=home, capture_output=True, text=True, **drop())
         assert (result.returncode == 0) == ok, result
         return result
 
