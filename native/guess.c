@@ -181,9 +181,9 @@ static bool are_bytes(const struct region *region) {
     return true;
 }
 
-/* Is one hypothesis as good in each window (but the last, which may be short) as in samples from all over the region? Of
- * elements, where the code lengths that those teach fit to 1/8. Bytes are looked at for elements, since the code lengths of
- * noise fit floats in it as well. */
+/* Is one hypothesis as good in each window (but the last, which may be short) as in samples from all over the region?
+ * Of elements, where the code lengths that those teach fit to 1/8. Bytes are looked at for elements, since the code
+ * lengths of noise fit floats in it as well. */
 static bool is_uniform(const struct region *region, unsigned *hypothesis_ret) {
     size_t num_windows = region->num_windows - 1;
     uint32_t costs[ZIPFS_NUM_HYPOTHESES], spent[MAX_WINDOWS];

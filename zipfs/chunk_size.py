@@ -31,7 +31,7 @@ def chunk_log2_of(level: int) -> int:
 
 
 def chunk_log2_for(source: Source | Imported, level: int) -> int:
-    """The size of the chunks for one file: that of its level, but larger where a sample shrinks to less than a third,
+    """The size of the chunks for one file: that of its level, but larger where a sample shrinks below 30 %,
     and where most of it is F64, so that a chunk holds as many elements as one of F32.
     """
     log2 = chunk_log2_of(level)
