@@ -141,6 +141,7 @@ void zipfs_file_put(struct zipfs_file *file, const struct zipfs_slices *slices) 
     for (unsigned i = 0; i < slices->num_slices; i++)
         if (slices->slices[i].held)
             zipfs_cache_put(file->cache, slices->slices[i].held);
+    zipfs_file_unref(file);
 }
 
 /* ---- chunks ---- */
@@ -313,6 +314,7 @@ ssize_t zipfs_file_read(struct zipfs_file *file, void *buffer, size_t size, uint
         return -EINVAL;
     slices_ret->num_slices = 0;
     slices_ret->seat = NULL;
+    zipfs_file_ref(file); /* who has got the bytes may close the file before they are given back */
     ssize_t got = read_request(file, buffer, size, offset, slices_ret);
     if (got < 0)
         zipfs_file_put(file, slices_ret);

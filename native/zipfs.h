@@ -344,9 +344,9 @@ struct zipfs_slices {
 };
 /* As zipfs_file_pread, of ZIPFS_SLICES_SIZE_MAX bytes at most, but what the cache holds is not copied, and a stream
  * from the start of the file goes through the cache for three quarters of the budget, as more readers may follow.
- * `buffer` takes size bytes, of which any may be overwritten. After success, the slices are to be given back by
- * zipfs_file_put(), soon and before this thread reads again: what is held cannot make room, and others may wait for the
- * right to work. */
+ * `buffer` takes size bytes, of which any may be overwritten. After success, the slices, be they none, are to be given
+ * back by zipfs_file_put(), soon and before this thread reads again: what is held cannot make room, and others may wait
+ * for the right to work. They keep the file: it may be closed meanwhile. */
 ZIPFS_API ssize_t zipfs_file_read(struct zipfs_file *file, void *buffer, size_t size, uint64_t offset,
                                   struct zipfs_slices *slices_ret);
 ZIPFS_API void zipfs_file_put(struct zipfs_file *file, const struct zipfs_slices *slices);

@@ -130,9 +130,24 @@ static void test_slices(void) {
     CHECK_EQUAL(zipfs_file_read(file, buffer, sizeof buffer + 1, 0, &slices), -EINVAL);
     CHECK_EQUAL(zipfs_file_read(file, buffer, 10, sample.plain_size, &slices), 0);
     CHECK_EQUAL(slices.num_slices, 0);
+    zipfs_file_put(file, &slices);
     zipfs_file_unref(file);
     CHECK_EQUAL(stats_of(cache).cache_bytes, 0);
     zipfs_cache_free(cache);
+}
+
+/* A mount's reader has its bytes, and may close the file, before what was lent for the reply comes back. */
+static void test_closed_before_slices_come_back(void) {
+    static uint8_t buffer[65536];
+    struct zipfs_slices slices;
+    struct zipfs_cache *cache = new_cache(4 << 20);
+    struct zipfs_file *file = open_sample(cache);
+    zipfs_cache_free(cache); /* the file's is the last reference */
+    CHECK_EQUAL(zipfs_file_read(file, buffer, sizeof buffer, 65536, &slices), sizeof buffer);
+    zipfs_file_unref(file);
+    CHECK(slices.seat && slices.slices[0].held);
+    CHECK(memcmp(slices.slices[0].data, sample.plain + 65536, sizeof buffer) == 0);
+    zipfs_file_put(file, &slices);
 }
 
 struct waiting {
@@ -374,6 +389,7 @@ int main(void) {
     test_random_reads(1 << 20);
     test_random_reads(1 << 30);
     test_slices();
+    test_closed_before_slices_come_back();
     test_copying_is_work();
     test_decodes_once();
     test_kept_for_followers();
