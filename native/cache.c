@@ -447,8 +447,8 @@ void zipfs_cache_put(struct zipfs_cache *cache, const struct zipfs_chunk *chunk)
 /* Whether a chunk more may be held ahead, after one was let go whose reader is gone. Lock held. */
 static bool make_room_ahead(struct zipfs_cache *cache, size_t bytes, struct node **garbage) {
     size_t most = zipfs_min(cache->options.ahead_max, cache->options.budget / 2);
-    struct node *oldest = cache->ahead.next;
-    if (cache->ahead_bytes + bytes > most && oldest != &cache->ahead
+    struct node *oldest = first_unpinned(&cache->ahead); /* who waits for the others has yet to wake up */
+    if (cache->ahead_bytes + bytes > most && oldest
         && ZIPFS_COUNTED(oldest->record->counters.reads) - oldest->born_reads > STALE_READS)
         evict(cache, oldest, garbage);
     return cache->ahead_bytes + bytes <= most && make_room(cache, bytes, garbage);

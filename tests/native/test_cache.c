@@ -135,6 +135,45 @@ static void test_errors_are_not_kept(void) {
     free_cache(cache);
 }
 
+/* ---- ahead of readers ---- */
+
+struct crowded {
+    struct zipfs_cache *cache;
+    pthread_t threads[NUM_THREADS];
+};
+
+static void *want_ahead(void *cache) {
+    CHECK(!touch(cache, 1, 5));
+    return NULL;
+}
+
+/* A loader at whose end everybody waits for the chunk, though so much was read meanwhile that it seems to have been
+ * decoded for nothing. */
+static int load_for_crowd(void *context, uint8_t *dst) {
+    struct crowded *crowded = context;
+    for (int i = 0; i < NUM_THREADS; i++)
+        CHECK_EQUAL(pthread_create(&crowded->threads[i], NULL, want_ahead, crowded->cache), 0);
+    while (stats_of(crowded->cache).cache_waits < NUM_THREADS)
+        usleep(100);
+    ZIPFS_COUNT(files[1]->counters.reads, 1000);
+    memset(dst, 5, SIZE);
+    return 0;
+}
+
+/* What was decoded ahead and has waiters, who are yet to wake up, makes no room for the next. */
+static void test_stale_chunks_with_waiters_stay(void) {
+    for (int round = 0; round < 20; round++) {
+        struct zipfs_cache *cache = new_cache(2 * COST);
+        struct crowded crowded = {.cache = cache};
+        struct loader next = {.value = 6};
+        zipfs_cache_load_ahead(cache, files[1], 5, SIZE, SIZE, load_for_crowd, &crowded);
+        zipfs_cache_load_ahead(cache, files[1], 6, SIZE, SIZE, load, &next);
+        for (int i = 0; i < NUM_THREADS; i++)
+            pthread_join(crowded.threads[i], NULL);
+        free_cache(cache);
+    }
+}
+
 /* ---- chunks decoded into the memory of a reader ---- */
 
 struct claimant {
@@ -424,6 +463,7 @@ int main(void) {
     test_errors_are_not_kept();
     test_claims(0);
     test_claims(-EIO);
+    test_stale_chunks_with_waiters_stay();
     test_least_recently_used_goes_first();
     test_streams_pass();
     test_files_are_apart();
