@@ -121,28 +121,31 @@ static size_t elements_at_once(const struct zipfs_codec *codec, const struct pla
     return in_place ? 4 * ZIPFS_TILE : ZIPFS_TILE;
 }
 
-/* Tells the loop that decodes the first plane what to prefetch. */
+/* Tells the loop that decodes the first coded plane what to prefetch. */
 static void share_ahead(struct zipfs_codec *codec, const struct plan *plan) {
-    struct zipfs_rans_decoder *rans = &codec->planes[0].rans;
-    struct zipfs_short_decoder *shorts = &codec->planes[0].shorts;
     size_t width = plan->info->width;
-    if (plan->info->is_joint) {
-        rans->ahead = codec->ahead;
-        rans->ahead_step = share_of_ahead(codec, rans->num_lanes * width);
-    } else {
-        shorts->ahead = codec->ahead;
-        shorts->ahead_step = share_of_ahead(codec, ZIPFS_SHORT_AT_ONCE * width);
+    for (unsigned f = 0; f < plan->info->num_fields; f++) {
+        struct zipfs_plane *plane = &codec->planes[f];
+        if (plane->coding == ZIPFS_RANS) {
+            plane->rans.ahead = codec->ahead;
+            plane->rans.ahead_step = share_of_ahead(codec, plane->rans.num_lanes * width);
+        } else if (plane->coding == ZIPFS_SHORT) {
+            plane->shorts.ahead = codec->ahead;
+            plane->shorts.ahead_step = share_of_ahead(codec, ZIPFS_SHORT_AT_ONCE * width);
+        } else {
+            continue;
+        }
+        codec->ahead += share_of_ahead(codec, plan->n * width);
+        return;
     }
-    codec->ahead += share_of_ahead(codec, plan->n * width);
 }
 
 static enum zipfs_status decode_elements(struct zipfs_codec *codec, const struct plan *plan) {
+    share_ahead(codec, plan);
     if (plan->layout == ZIPFS_BYTES)
         return decode_bytes(codec, plan);
     enum zipfs_status status = ZIPFS_OK;
     size_t step = elements_at_once(codec, plan);
-    if (is_fused(codec, plan))
-        share_ahead(codec, plan);
     for (size_t i = 0; i < plan->n && !status; i += step)
         status = decode_tile(codec, plan, i, zipfs_min(plan->n - i, step));
     for (unsigned f = 0; f < plan->info->num_fields && !status; f++)
