@@ -3,12 +3,13 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from mounts import why_not
+from mounts import eventually, why_not
 
 from zipfs import doctor
 from zipfs.cli import main
@@ -151,13 +152,20 @@ def test_dead_mounts_are_named(driver, source, tmp_path):
     assert not [finding for finding in doctor.find_dead_mounts() if str(mnt) in finding.found]
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether each thread is: some run on for a while after kill() has returned, and would answer."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return {stat.rpartition(")")[2].split()[0] for stat in stats} == {"T"}
+
+
 def test_a_mount_that_hangs_does_not_hang_it(mounted, source, monkeypatch):
     mount = mounted(source)
     monkeypatch.setattr(doctor, "ANSWER_TIMEOUT_S", 0.2)
-    os.kill(mount.pid, 19)
+    os.kill(mount.pid, signal.SIGSTOP)
     try:
+        assert eventually(lambda: is_stopped(mount.pid), 10)
         (found,) = [finding for finding in doctor.find_dead_mounts() if str(mount.path) in finding.found]
         assert (found.status, found.found) == (WARNING, f"{mount.path}: does not answer")
     finally:
-        os.kill(mount.pid, 18)
+        os.kill(mount.pid, signal.SIGCONT)
     assert Path(mount.path).is_dir()
