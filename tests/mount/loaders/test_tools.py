@@ -130,7 +130,8 @@ def checked_by_fio(shelve):
 
 
 def fio(path: Path, *options: str) -> str:
-    common = ["--name=job", "--verify=crc32c", f"--verify_interval={FIO_BLOCK}", "--verify_fatal=1", "--ioengine=psync"]
+    common = ["--name=job", "--ioengine=psync", "--verify=crc32c", f"--verify_interval={FIO_BLOCK}", "--verify_fatal=1"]
+    common.append("--verify_state_save=0")  # else the working folder gets a file of it
     return run("fio", *common, f"--filename={path}", *options)
 
 
