@@ -123,6 +123,22 @@ def test_verify_names_file_chunk_and_range(model, tmp_path, capsys):
     assert not (tmp_path / "back").exists()
 
 
+def test_verify_json(model, tmp_path, capsys):
+    zipfs.compress(model, tmp_path / "dst")
+    path, missing = tmp_path / "dst/m.safetensors.zipfs", str(tmp_path / "missing")
+    assert main(["verify", "--json", str(tmp_path / "dst")]) == 0
+    whole = {"num_containers": 2, "num_blobs": 0, "num_damaged": 0, "failures": []}
+    assert json.loads(capsys.readouterr().out) == whole
+    damage(path, 1000)
+    assert main(["verify", "--json", str(path), missing]) == 4
+    facts = json.loads(capsys.readouterr().out)
+    message = f"{path}: damaged chunk 0, plain bytes [0, {CHUNK}) (CHUNK_CHECKSUM)"
+    damaged = {"path": str(path), "is_damage": True, "message": message, "status": "CHUNK_CHECKSUM"}
+    damaged |= {"chunk": 0, "last_chunk": 0, "start": 0, "end": CHUNK}
+    unread = {"path": missing, "is_damage": False, "message": f"{missing}: No such file or directory"}
+    assert facts == whole | {"num_containers": 1, "num_damaged": 1, "failures": [damaged, unread]}
+
+
 def test_verify_decodes_and_fast_does_not(tmp_path, capsys):
     """A header with another SHA-256 is damage that the stored checksums cannot show."""
     (tmp_path / "x").write_bytes(b"text " * 10_000)

@@ -20,7 +20,7 @@ Until somebody asks nothing is put together.
 
 def add(commands) -> None:
     parser = common.add_command(commands, "stats", _stats, "what a mount has read, decoded and kept", _DESCRIPTION)
-    parser.add_argument("mnt", metavar="MNT")
+    parser.add_argument("mnt", metavar="MNT", help="where it is mounted")
     parser.add_argument("--watch", action="store_true", help="every second, until it is interrupted or the mount ends")
     common.add_json(parser)
 

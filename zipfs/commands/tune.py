@@ -12,7 +12,7 @@ sends at a time. Only root may. Says what each was before.
 
 def add(commands) -> None:
     parser = common.add_command(commands, "tune", _tune, "raise the kernel's limits of a mount, as root", _DESCRIPTION)
-    parser.add_argument("mnt", metavar="MNT")
+    parser.add_argument("mnt", metavar="MNT", help="where it is mounted")
     add_profile(parser)
     parser.add_argument("-o", dest="options", action="append", default=[], metavar="OPT,…", help="readahead_kb=N")
 

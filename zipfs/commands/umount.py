@@ -10,7 +10,7 @@ itself shows its containers again.
 
 def add(commands) -> None:
     parser = common.add_command(commands, "umount", _umount, "take a mount away", _DESCRIPTION)
-    parser.add_argument("mnt", metavar="MNT")
+    parser.add_argument("mnt", metavar="MNT", help="where it is mounted")
 
 
 def _umount(mnt: str) -> int:
