@@ -44,6 +44,7 @@ enum zipfs_status zipfs_short_open(const uint8_t *src, size_t src_size, const ui
     decoder->codes = src + NUM_CODES;
     decoder->escapes = escapes;
     decoder->escapes_end = escapes + num_escapes;
+    decoder->ahead = src; /* of no use, but a pointer */
     return ZIPFS_OK;
 }
 
