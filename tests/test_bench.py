@@ -13,8 +13,11 @@ import zipfs
 from zipfs.layouts.safetensors import parse_safetensors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-MODULES = ("bars", "crowd", "flame", "gguf_blocks", "mount_cold", "mount_lru", "rows", "sparse_container", "verdicts")
-bars, crowd, flame, gguf_blocks, mount_cold, mount_lru, rows, sparse_container, verdicts = (
+MODULES = (
+    *("bars", "crowd", "flame", "gguf_blocks", "mount_cold", "mount_lru", "rows", "sparse_container", "unaligned"),
+    "verdicts",
+)
+bars, crowd, flame, gguf_blocks, mount_cold, mount_lru, rows, sparse_container, unaligned, verdicts = (
     importlib.import_module(f"benchmarks.{name}") for name in MODULES
 )
 
@@ -54,6 +57,31 @@ def test_rows_are_safetensors_files(name):
     segments = parse_safetensors(file[8 : 8 + header_size], len(file) - 8 - header_size)
     held = [(segment.dtype, file[segment.offset : segment.offset + segment.size]) for segment in segments]
     assert held == [tuple(part) for part in parts]
+
+
+def test_unaligned_tensors_are_unaligned(rng):
+    """They begin at odd offsets, inside chunks, on a grid that is not the one before; no byte of them is lost."""
+    plain = rng.bytes(4 << 20)
+    parts = unaligned.apart(rng, unaligned.pieces(rng, "F32", plain))
+    file = unaligned.at_odd_offset(parts)
+    tensors = [segment for segment in file.segments() if segment.dtype == "F32"]
+    assert b"".join(file.plain[one.offset : one.offset + one.size] for one in tensors) == plain
+    assert tensors[0].offset % 2 == 1
+    assert {(one.size // 4) % 2 for one in tensors[:-1]} == {1}
+    assert all(100 << 10 <= one.size <= 700 << 10 for one in tensors[:-1])
+    ends = [one.offset + one.size for one in tensors]
+    assert all((after.offset - end) % 2 for end, after in zip(ends, tensors[1:], strict=False))
+
+
+def test_unaligned_bar_is_of_the_slowest_row():
+    ratios = {"a": (1.0, 0.7), "b": (0.6, 0.4)}
+    results = [{"case": "aligned", "base": ""}]
+    for case, (compress, decompress) in ratios.items():
+        results.append({"case": case, "base": "aligned", "compress_ratio": {"median": compress}})
+        results[-1]["decompress_ratio"] = {"median": decompress}
+    compress, decompress = bars.unaligned_bars(results)
+    assert (compress["met"], compress["measured"], compress["note"]) == (True, 0.6, "2 of 2 rows, slowest: b")
+    assert (decompress["met"], decompress["measured"], decompress["note"]) == (False, 0.4, "1 of 2 rows, slowest: b")
 
 
 def test_awq_words_hold_eight_codes_in_its_order():

@@ -1,6 +1,6 @@
 """What zipfs set out to reach, and whether it did: each bar is a ratio taken within a run, or a size."""
 
-from . import cores, peers, rows, sizes, table
+from . import cores, peers, rows, sizes, table, unaligned
 
 OTHERS = ("f32", "f16", "f8_e4m3", "f8_e5m2", "f32_of_bf16")
 DECOMPRESS = {"bf16": {"avx512": 6, "avx2": 3, "scalar": 0.6}}
@@ -11,6 +11,7 @@ MAX_OVER_ENTROPY, MAX_DECOMPRESS = 1.003, 1.5
 FAST_OVER_COPY, FAST_PERCENT = 1.0, 71
 NEAR_ZSTD_19 = 1.01
 TWO_CORES, END_TO_END = 1.8, 1.5
+OVER_ALIGNED = 0.5
 
 
 def ratio_bar(name: str, kernel: str, figures: dict | None, wanted: float) -> list[dict]:
@@ -94,6 +95,19 @@ def scaling_bars(result: dict) -> list[dict]:
     ]
 
 
+def unaligned_bars(results: list[dict]) -> list[dict]:
+    """The slowest row of each direction."""
+    found = []
+    for direction in unaligned.DIRECTIONS:
+        over = {row["case"]: row[f"{direction}_ratio"]["median"] for row in results if row["base"]}
+        slowest = min(over, key=over.get)
+        num_met = sum(ratio >= OVER_ALIGNED for ratio in over.values())
+        note = f"{num_met} of {len(over)} rows, slowest: {slowest}"
+        name = f"{direction}: F64, complex and unaligned tensors over aligned ones"
+        found.append(table.bar(name, over[slowest], ">=", OVER_ALIGNED) | {"note": note})
+    return found
+
+
 def file_bars(result: dict) -> list[dict]:
     to_memory = result["ways"][0]
     return ratio_bar(f"{to_memory['way']} over ZipNN's in memory", "", to_memory["ratio"], END_TO_END)
@@ -104,7 +118,8 @@ def all_bars(report: dict) -> list[dict]:
     found = []
     for number, (kernel, results) in enumerate(report.get("speed", {}).items()):
         found += speed_bars(kernel, results, number == 0)
-    for part, make in (("sizes", size_bars), ("cores", scaling_bars), ("files", file_bars)):
+    makers = {"sizes": size_bars, "unaligned": unaligned_bars, "cores": scaling_bars, "files": file_bars}
+    for part, make in makers.items():
         if part in report:
             found += make(report[part])
     return found

@@ -1,7 +1,7 @@
 """`scripts/bench codec`: sizes and speeds beside ZipNN, zstd, OpenZL and a plain copy, and the bars that they set.
 
 Its parts: `speed` (speeds.py, every kernel), `sizes` (every row of rows.py), `gguf` (the fields of quantised blocks),
-`cores` (two of them), `files` (compress end to end).
+`unaligned` (tensors wherever they lie), `cores` (two of them), `files` (compress end to end).
 """
 
 import argparse
@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import bars, cores, corpus, files, gguf_blocks, machine, peers, sizes, speeds, table
+from . import bars, cores, corpus, files, gguf_blocks, machine, peers, sizes, speeds, table, unaligned
 from .rows import NAMES as ROWS
 
 NAME = "codec"
 HELP = "size, compress and decompress speed beside ZipNN, zstd, OpenZL and memcpy, with the bars"
-PARTS = ("speed", "sizes", "gguf", "cores", "files")
+PART_MODULES = {"sizes": sizes, "gguf": gguf_blocks, "unaligned": unaligned, "cores": cores, "files": files}
+PARTS = ("speed", *PART_MODULES)
 PEERS = tuple(kind.name for kind in peers.PEERS)
 PACKAGES = ("zipnn", "zstandard", "openzl", "gguf")
 
@@ -67,6 +68,7 @@ def run(arguments: argparse.Namespace) -> dict:
         ("speed", lambda: speeds.measure_kernels(arguments, size, runs)),
         ("sizes", lambda: sizes.measure_all(arguments.rows.split(","), size)),
         ("gguf", measure_gguf),
+        ("unaligned", lambda: unaligned.measure(size, runs)),
         ("cores", lambda: cores.measure(size, runs)),
         ("files", lambda: files.measure(file_size, runs, arguments.dir)),
     ):
@@ -121,7 +123,7 @@ def to_markdown(report: dict) -> str:
         parts.append(f"![stored size against decompression speed]({report['plot']})")
     if "speed" in report:
         parts += speed_parts(report)
-    for name, module in (("sizes", sizes), ("gguf", gguf_blocks), ("cores", cores), ("files", files)):
+    for name, module in PART_MODULES.items():
         if name in report:
             parts.append(module.markdown(report[name]))
     return "\n\n".join(part for part in parts if part)

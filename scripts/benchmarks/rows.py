@@ -173,8 +173,10 @@ def tensors(name: str, size: int) -> list[Tensor]:
     return [Tensor(corpus.LAYOUTS[name], values.tobytes()) for values in corpus.tensors(name, size)]
 
 
-def as_file(parts: list[Tensor]) -> bytes:
-    """The row as a safetensors file, or its bytes alone when it has no dtype."""
+def as_file(parts: list[Tensor], past: int = 0) -> bytes:
+    """The row as a safetensors file, whose data begins `past` bytes behind a multiple of 8, or its bytes alone when it
+    has no dtype.
+    """
     if not parts[0].dtype:
         return b"".join(part.plain for part in parts)
     header, end = {}, 0
@@ -183,7 +185,7 @@ def as_file(parts: list[Tensor]) -> bytes:
         header[f"layers.{number}"] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + len(plain)]}
         end += len(plain)
     written = json.dumps(header).encode()
-    written += b" " * (-len(written) % 8)
+    written += b" " * (-len(written) % 8 + past)
     return b"".join([len(written).to_bytes(8, "little"), written, *(part.plain for part in parts)])
 
 
