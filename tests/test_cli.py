@@ -313,10 +313,11 @@ def test_interrupt_is_130_and_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["sparse"]
 
 
-def test_progress_only_on_a_terminal(model, tmp_path):
+@pytest.mark.parametrize("size", [(24, 80), (0, 0)])
+def test_progress_only_on_a_terminal(model, tmp_path, size):
     assert run("compress", model, tmp_path / "a").stderr.count("\r") == 0
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     command = [sys.executable, "-m", "zipfs", "compress", model, tmp_path / "b"]
     with subprocess.Popen(command, stderr=slave, stdout=subprocess.PIPE) as process:
         os.close(slave)
@@ -328,7 +329,7 @@ def test_progress_only_on_a_terminal(model, tmp_path):
                 break
         assert process.stdout.read() == b""
     os.close(master)
-    assert b"\rcompress:" in shown and process.returncode == 0
+    assert b"\rcompress:" in shown and b"B/s" in shown and process.returncode == 0
 
 
 def test_import_is_light():

@@ -1,8 +1,12 @@
 """A progress bar on stderr: bytes, rate, time left and ratio so far; nothing at all where stderr is no terminal."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
+
+UNKNOWN_SIZE = {"ncols": 80, "nrows": 24}
+"""Of a terminal that tells none, as those of containers and serial lines may: tqdm would show nothing there."""
 
 
 class Progress:
@@ -18,9 +22,9 @@ class Progress:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(
-                total=total(), desc=title, unit="B", unit_scale=True, unit_divisor=1024, leave=False, file=sys.stderr
-            )
+            units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+            size = {} if all(os.get_terminal_size(sys.stderr.fileno())) else UNKNOWN_SIZE
+            self._bar = tqdm(total=total(), desc=title, leave=False, file=sys.stderr, **units, **size)
 
     def __call__(self, size: int, stored_size: int = 0) -> None:
         if self._bar is None:
