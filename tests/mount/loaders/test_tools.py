@@ -1,6 +1,8 @@
 """Programs that move files, on a mount: they see the plain bytes, whichever system calls they use."""
 
+import contextlib
 import hashlib
+import http.client
 import os
 import shutil
 import socket
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mounts import bf16_bytes
+from mounts import bf16_bytes, eventually
 
 FIO_BLOCK = 4096
 HOLE = 1 << 20
@@ -111,6 +113,66 @@ def test_sendfile(mounted, shelf, offset, size):
             assert ours.sendfile(file, offset, size) == len(wanted)
         receiver.join()
     assert received == wanted
+
+
+NGINX = """\
+daemon off;
+master_process off;
+pid {home}/pid;
+error_log {home}/log;
+events {{}}
+http {{
+    access_log off;
+    sendfile on;
+    {paths}
+    server {{
+        listen unix:{home}/socket;
+        location / {{ root {root}; }}
+    }}
+}}
+"""
+
+
+class OverSocket(http.client.HTTPConnection):
+    """Of a server that listens at a path."""
+
+    def __init__(self, path: Path):
+        super().__init__("localhost", timeout=30)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self.path))
+
+
+@pytest.fixture
+def nginx(mounted, shelf, tmp_path):
+    """nginx, serving a mount; the path of its socket."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("this machine has no nginx")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = " ".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in kinds)
+    configuration = NGINX.format(home=tmp_path, paths=paths, root=mounted(shelf.stored).path)
+    (tmp_path / "configuration").write_text(configuration)
+    command = [program, "-e", tmp_path / "log", "-c", tmp_path / "configuration"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert eventually((tmp_path / "socket").exists, 20), (tmp_path / "log").read_text()
+            yield tmp_path / "socket"
+        finally:
+            process.terminate()
+
+
+def test_nginx(nginx, shelf):
+    wanted = (shelf.plain / "weights").read_bytes()
+    connection = OverSocket(nginx)
+    with contextlib.closing(connection):
+        connection.request("GET", "/weights")
+        assert connection.getresponse().read() == wanted
+        connection.request("GET", "/weights", headers={"Range": "bytes=1234567-2345678"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (206, wanted[1_234_567:2_345_679])
 
 
 def test_splice(mounted, shelf):
