@@ -1,6 +1,5 @@
-"""What bash offers after Tab, with the code that argcomplete gives it (docs/mounting.md says how users get it)."""
+"""What bash and fish offer after Tab, with the code that argcomplete gives it (docs/mounting.md says how users get it)."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,20 +14,24 @@ sys.path.insert(0, {home!r})
 from zipfs.cli import main
 sys.exit(main())
 """
-ASKING = """\
+BASH = """\
 eval "$({python} -m argcomplete.scripts.register_python_argcomplete zipfs)"
 COMP_LINE=$1 COMP_POINT=${{#1}} COMP_TYPE=9 COMP_WORDBREAKS=' =:'
 _python_argcomplete zipfs
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
+FISH = """\
+{python} -m argcomplete.scripts.register_python_argcomplete --shell fish zipfs | source
+complete -C $argv[1]
+"""
 
 
-@pytest.fixture
-def complete(tmp_path):
-    """What may come next in a line, asked of bash in a folder with the file `weights`."""
-    for needed in ("bash", "argcomplete"):
-        if not shutil.which(needed) and importlib.util.find_spec(needed) is None:
-            pytest.skip(f"{needed} is not installed")
+@pytest.fixture(params=["bash", "fish"])
+def complete(request, tmp_path):
+    """What may come next in a line, asked of a shell in a folder with the file `weights`."""
+    pytest.importorskip("argcomplete")
+    if not shutil.which(request.param):
+        pytest.skip(f"this machine has no {request.param}")
     script = tmp_path / "bin" / "zipfs"
     script.parent.mkdir()
     script.write_text(SCRIPT.format(python=sys.executable, home=os.getcwd()))
@@ -36,12 +39,13 @@ def complete(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "weights").touch()
+    code = {"bash": BASH, "fish": FISH}[request.param].format(python=sys.executable)
+    command = {"bash": ["bash", "-c", code, "bash"], "fish": ["fish", "--no-config", "-c", code]}[request.param]
 
     def ask(line: str) -> set[str]:
-        command = ["bash", "-c", ASKING.format(python=sys.executable), "bash", line]
-        environment = os.environ | {"PATH": f"{script.parent}:{os.environ['PATH']}"}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
-        return {word.strip() for word in done.stdout.splitlines()}
+        environment = os.environ | {"PATH": f"{script.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+        done = subprocess.run([*command, line], cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+        return {choice.partition("\t")[0].strip() for choice in done.stdout.splitlines()}
 
     return ask
 
