@@ -14,6 +14,8 @@ struct zipfs_api {
     size_t size; /* ZIPFS_API_SIZE */
     void (*log)(const char *line);
     void (*file_unref)(struct zipfs_file *file);
+    void (*file_join)(struct zipfs_file *file);
+    void (*file_leave)(struct zipfs_file *file);
     ssize_t (*file_read)(struct zipfs_file *file, void *buffer, size_t size, uint64_t offset,
                          struct zipfs_slices *slices_ret);
     void (*file_put)(struct zipfs_file *file, const struct zipfs_slices *slices);

@@ -46,11 +46,13 @@ enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, const char 
     struct zipfs_file *file = calloc(1, sizeof *file);
     if (!file)
         return ZIPFS_NO_MEMORY;
+    zipfs_reading_begin(); /* the record's lock: a child of a fork meanwhile could open nothing */
     file->record = zipfs_cache_open_record(cache, name);
     enum zipfs_status status = file->record ? open_source(file, fd, plain) : ZIPFS_NO_MEMORY;
+    if (status != ZIPFS_OK && file->record)
+        zipfs_cache_close_record(cache, file->record);
+    zipfs_reading_end();
     if (status != ZIPFS_OK) {
-        if (file->record)
-            zipfs_cache_close_record(cache, file->record);
         free(file);
         return status;
     }
@@ -92,6 +94,14 @@ void zipfs_file_unref(struct zipfs_file *file) {
     zipfs_cache_free(file->cache);
     zipfs_damage_clear(&file->damage);
     free(file);
+}
+
+void zipfs_file_join(struct zipfs_file *file) {
+    atomic_fetch_add_explicit(&file->num_openers, 1, memory_order_relaxed);
+}
+
+void zipfs_file_leave(struct zipfs_file *file) {
+    atomic_fetch_sub_explicit(&file->num_openers, 1, memory_order_relaxed);
 }
 
 uint64_t zipfs_file_size(const struct zipfs_file *file) {
@@ -268,7 +278,7 @@ static ssize_t read_container(struct zipfs_file *file, uint8_t *dst, size_t size
         return 0;
     if (size > file->size - offset)
         size = file->size - offset;
-    bool is_shared = zipfs_stream_begin(file, offset, size, slices != NULL);
+    bool is_shared = zipfs_stream_begin(file, offset, size);
     int error = size >= LARGE_SIZE ? read_large(file, dst, size, offset, is_shared)
                                    : read_range(file, dst, size, offset, is_shared, slices);
     zipfs_stream_finish(file);

@@ -7,7 +7,7 @@
 #include "stream.h"
 
 struct zipfs_file {
-    _Atomic unsigned refs;
+    _Atomic unsigned refs, num_openers;
     _Atomic uint64_t num_reads;
     struct zipfs_cache *cache;
     struct zipfs_record *record; /* in the cache */

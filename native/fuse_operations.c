@@ -21,7 +21,7 @@ enum {
 };
 
 static const double VALID_S = 1;          /* what the kernel may believe of names, folders and files passed through */
-static const double SETTLED_S = 3;        /* after which a file is no longer being written; clocks may differ a little */
+static const double SETTLED_S = 3;        /* after which a file is no longer being written; clocks differ a little */
 static const double LONG_VALID_S = 86400; /* and of a container, whose next version is another node */
 static const double WANTED_S = 10;        /* for how long one look at a file lets expect others */
 
@@ -192,6 +192,7 @@ static struct zipfs_file *share(struct zipfs_served *served, struct zipfs_node *
     struct zipfs_file *shared = zipfs_node_open(served->nodes, node, file, &is_first);
     if (!is_first)
         served->api->file_unref(file);
+    served->api->file_join(shared);
     return shared;
 }
 
@@ -199,8 +200,10 @@ static struct zipfs_file *share(struct zipfs_served *served, struct zipfs_node *
 static void close_file(struct zipfs_served *served, fuse_ino_t number, struct zipfs_file *file) {
     struct zipfs_version version;
     struct zipfs_node *node = zipfs_nodes_pin(served->nodes, number, &version);
-    if (node && version.is_container)
+    if (node && version.is_container) {
+        served->api->file_leave(file);
         file = zipfs_node_close(served->nodes, node);
+    }
     if (node)
         zipfs_nodes_unpin(served->nodes, node);
     if (file)

@@ -2,6 +2,7 @@
 
 #include <stddef.h>
 
+#include "common.h"
 #include "container.h"
 #include "fetch.h"
 #include "reader.h"
@@ -15,7 +16,7 @@ enum {
     AROUND_MAX = 512 << 10, /* 128 KiB are its window, and two threads at one mapping have come to 380 KiB */
     DROP_STEP = 16 << 20,
     DROP_DISTANCE = 8 << 20, /* what threads of one reader may still be at */
-    START_MAX = 8 << 20,     /* a stream that begins before is one of the whole file: the same threads */
+    ALONE_MAX = 16 << 20,    /* what is kept for the only reader: others may be about to begin */
 };
 
 /* Half-open, plain bytes; empty where start is end. */
@@ -218,24 +219,25 @@ static struct range plan_drop(struct zipfs_file *file, struct zipfs_cursor *curs
 
 /* ---- reads ---- */
 
-/* Whether what a stream reads now is likely to be read again while the cache has it: readers follow, or may yet come,
- * as processes that load a model start one after the other. Lock held. */
-static bool is_shared(const struct zipfs_file *file, const struct zipfs_cursor *cursor, bool is_mounted) {
+/* Whether what a stream reads now is likely to be read again while the cache has it: readers follow, or have the
+ * file open, or are about to, as processes that load a model do not begin at one instant. Lock held. */
+static bool is_shared(const struct zipfs_file *file, const struct zipfs_cursor *cursor) {
     size_t budget = zipfs_cache_options(file->cache)->budget;
     uint64_t distance = budget - budget / 4; /* the rest is for other files, and for what is being decoded */
+    unsigned num_openers = atomic_load_explicit(&file->num_openers, memory_order_relaxed);
+    uint64_t kept_end = num_openers > 1 ? distance : num_openers == 1 ? zipfs_min(distance, ALONE_MAX) : 0;
     if (!file->keeps_shared)
         return false;
-    return (is_mounted && cursor->start < START_MAX && cursor->next <= distance)
-           || zipfs_cursors_is_shared(&file->stream.cursors, cursor, distance);
+    return cursor->next <= kept_end || zipfs_cursors_is_shared(&file->stream.cursors, cursor, distance);
 }
 
-bool zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size, bool is_mounted) {
+bool zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size) {
     struct range drop = {0, 0};
     pthread_mutex_lock(&file->stream.lock);
     file->stream.num_inside++;
     struct zipfs_cursor *cursor = zipfs_cursors_note(&file->stream.cursors, offset, size);
     bool reads_ahead = plan_source(file, cursor), decodes_ahead = plan_decoding(file, cursor, size);
-    bool keeps = is_shared(file, cursor, is_mounted);
+    bool keeps = is_shared(file, cursor);
     if (file->drops_source)
         drop = plan_drop(file, cursor);
     pthread_mutex_unlock(&file->stream.lock);

@@ -27,9 +27,8 @@ void zipfs_stream_init(struct zipfs_stream *stream); /* zero to start from */
 void zipfs_stream_end(struct zipfs_file *file);
 
 /* Called before a read of [offset, offset + size), which lies in the file, and after it; between zipfs_reading_begin()
- * and end. Returns whether others are likely to read the same soon, so that it should be kept. is_mounted: any number of
- * processes may. */
-bool zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size, bool is_mounted);
+ * and end. Returns whether others are likely to read the same soon, so that it should be kept. */
+bool zipfs_stream_begin(struct zipfs_file *file, uint64_t offset, size_t size);
 void zipfs_stream_finish(struct zipfs_file *file);
 
 #endif

@@ -114,7 +114,8 @@ enum zipfs_layout {
     ZIPFS_FIRST_BLOCK_FORMAT = 256
 };
 
-/* The dtype that the layout stands for, such as Q4_K; NULL when it is no block format. They are numbered without gaps. */
+/* The dtype that the layout stands for, such as Q4_K; NULL when it is no block format. They are numbered without
+ * gaps. */
 ZIPFS_API const char *zipfs_block_format_name(uint32_t layout);
 
 /* A range of the plain file whose elements start at `offset` and have one layout. Ranges outside all are GUESSed. */
@@ -313,6 +314,10 @@ ZIPFS_API enum zipfs_status zipfs_file_open(struct zipfs_cache *cache, int fd, c
                                             struct zipfs_file **file_ret);
 ZIPFS_API void zipfs_file_ref(struct zipfs_file *file);
 ZIPFS_API void zipfs_file_unref(struct zipfs_file *file); /* the last one closes fd and drops its cached chunks */
+/* One has opened a mounted file, or closed it. What is read from its start is kept for others, as far as three quarters
+ * of the budget, while several have it open; 16 MiB of it while one has. */
+ZIPFS_API void zipfs_file_join(struct zipfs_file *file);
+ZIPFS_API void zipfs_file_leave(struct zipfs_file *file);
 ZIPFS_API uint64_t zipfs_file_size(const struct zipfs_file *file); /* plain size */
 /* Reads begun so far, of this version alone. */
 ZIPFS_API uint64_t zipfs_file_num_reads(const struct zipfs_file *file);
@@ -322,8 +327,8 @@ ZIPFS_API const struct zipfs_header *zipfs_file_header(const struct zipfs_file *
 /*
  * Reads up to size plain bytes at offset; fewer only at the end of the file. Returns the count, or -errno (-EIO for
  * damage, which is logged once per chunk). Chunks that lie wholly inside the request are decoded straight into dst,
- * unless several readers are at the same; others go through the cache. Each is decoded once for all threads that want it
- * at that time. A request of 2 MiB or more is decoded on up to `jobs` threads.
+ * unless several readers are at the same; others go through the cache. Each is decoded once for all threads that want
+ * it at that time. A request of 2 MiB or more is decoded on up to `jobs` threads.
  */
 ZIPFS_API ssize_t zipfs_file_pread(struct zipfs_file *file, void *dst, size_t size, uint64_t offset);
 
@@ -342,10 +347,9 @@ struct zipfs_slices {
     struct zipfs_seat *seat; /* NULL: none is needed */
     struct zipfs_slice slices[ZIPFS_SLICES_MAX];
 };
-/* As zipfs_file_pread, of ZIPFS_SLICES_SIZE_MAX bytes at most, but what the cache holds is not copied, and a stream
- * from the start of the file goes through the cache for three quarters of the budget, as more readers may follow.
- * `buffer` takes size bytes, of which any may be overwritten. After success, the slices, be they none, are to be given
- * back by zipfs_file_put(), soon and before this thread reads again: what is held cannot make room, and others may wait
+/* As zipfs_file_pread, of ZIPFS_SLICES_SIZE_MAX bytes at most, but what the cache holds is not copied. `buffer` takes
+ * size bytes, of which any may be overwritten. After success, the slices, be they none, are to be given back by
+ * zipfs_file_put(), soon and before this thread reads again: what is held cannot make room, and others may wait
  * for the right to work. They keep the file: it may be closed meanwhile. */
 ZIPFS_API ssize_t zipfs_file_read(struct zipfs_file *file, void *buffer, size_t size, uint64_t offset,
                                   struct zipfs_slices *slices_ret);

@@ -9,7 +9,7 @@ from mounts import bf16_bytes, put
 from zipfs.pipeline import CHUNK_LOG2
 from zipfs.tree import MAX_IDLE_FILES
 
-SIZE = 1 << 20
+SIZE, LARGE_SIZE = 1 << 20, 24 << 20
 
 
 def read_direct(fd: int, size: int) -> bytes:
@@ -40,18 +40,34 @@ def test_later_openers_share_what_is_decoded(mounted, source):
     assert (mount.path / "weights").read_bytes() == data
 
 
-def test_chunks_stay_for_followers(mounted, source):
-    """Three readers, one after the other, whole chunks past the page cache: what the first got is there for all."""
-    size = 8 << 20
-    data = bf16_bytes(2, size)
+@pytest.fixture
+def large(mounted, source):
+    """(mount, its file, the file's bytes): more than is kept for readers who have not opened it yet."""
+    data = bf16_bytes(2, LARGE_SIZE)
     put(source, "weights", data)
     mount = mounted(source)
     if mount.driver != "native":
         pytest.skip("only the native driver keeps whole chunks")
-    for _ in range(3):
-        fd = os.open(mount.path / "weights", os.O_RDONLY | os.O_DIRECT)
-        assert read_direct(fd, size) == data
+    return mount, mount.path / "weights", data
+
+
+def test_chunks_stay_for_who_has_the_file_open(large):
+    """Three readers begin one after the other, past the page cache: what the first got is there for all."""
+    mount, path, data = large
+    fds = [os.open(path, os.O_RDONLY | os.O_DIRECT) for _ in range(3)]
+    for fd in fds:
+        assert read_direct(fd, LARGE_SIZE) == data
         os.close(fd)
     stats = mount.stats()
-    assert stats["chunks_decoded"] == size >> CHUNK_LOG2
-    assert stats["bytes_read"] == 3 * size
+    assert stats["chunks_decoded"] == LARGE_SIZE >> CHUNK_LOG2
+    assert stats["bytes_read"] == 3 * LARGE_SIZE
+
+
+def test_a_reader_alone_leaves_only_the_start(large):
+    mount, path, data = large
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    assert read_direct(fd, LARGE_SIZE) == data
+    os.close(fd)
+    stats = mount.stats()
+    assert stats["chunks_decoded"] == LARGE_SIZE >> CHUNK_LOG2
+    assert 0 < stats["cache_bytes"] < LARGE_SIZE * 3 / 4
