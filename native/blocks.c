@@ -14,8 +14,8 @@ enum { FIXED = 4 };
 
 /* ---- formats ---- */
 
-/* Of GGUF (ggml-common.h), in the order of its numbers. Not all its types: blocks of more than 256 bytes, and those that
- * no file holds, are left to the guess. */
+/* Of GGUF (ggml-common.h), in the order of its numbers. Not all its types: blocks of more than 256 bytes, and those
+ * that no file holds, are left to the guess. */
 static const struct zipfs_block_format formats[] = {
     {"Q4_0", 18, 2, {{2, ZIPFS_F16}, {16, ZIPFS_BYTES}}},
     {"Q4_1", 20, 2, {{4, ZIPFS_F16}, {16, ZIPFS_BYTES}}},
@@ -64,6 +64,7 @@ static void copy_parts(const uint8_t *src, size_t src_step, uint8_t *dst, size_t
     switch (size) {
     case 2: copy_all(src, src_step, dst, dst_step, 2, n); break;
     case 4: copy_all(src, src_step, dst, dst_step, 4, n); break;
+    case 8: copy_all(src, src_step, dst, dst_step, 8, n); break;
     case 12: copy_all(src, src_step, dst, dst_step, 12, n); break;
     case 16: copy_all(src, src_step, dst, dst_step, 16, n); break;
     case 32: copy_all(src, src_step, dst, dst_step, 32, n); break;
@@ -71,6 +72,78 @@ static void copy_parts(const uint8_t *src, size_t src_step, uint8_t *dst, size_t
     case 128: copy_all(src, src_step, dst, dst_step, 128, n); break;
     default: copy_all(src, src_step, dst, dst_step, size, n); break;
     }
+}
+
+/* ---- noise ---- */
+
+enum {
+    NOISE_MIN = 1 << 14, /* bytes; what is shorter is tried in full */
+    GROUPS = 16, /* of neighbours, all over the blocks, that are sampled */
+    GROUP = 128, /* bytes that each gives of a part that is half of a block or more; smaller ones have less to gain */
+    MAX_WORDS = 512,
+    HEAD = 8, /* bytes of a part that tell whether it repeats */
+};
+
+/* One part of n blocks, `step` apart. */
+struct part {
+    const uint8_t *src;
+    size_t step, size, n;
+    bool is_float;
+};
+
+/* Bits, in units of 2^-16, by which a byte is shorter than 8 at its order-0 entropy, and a little more: by how often
+ * two of n are equal, which a few tell without bias. */
+static uint32_t gain_of(const uint32_t count[256], size_t n) {
+    uint32_t sum = 0, num = (uint32_t)n;
+    for (unsigned v = 0; v < 256; v++)
+        sum += count[v] * count[v];
+    uint32_t num_pairs = num * (num - 1), num_equal = sum - num;
+    return num_equal <= num_pairs / 256 ? 0 : zipfs_log2(num_equal) + (8u << 16) - zipfs_log2(num_pairs);
+}
+
+/* The same for both bytes of the F16 elements in a sample, on average. */
+static uint32_t gain_of_floats(const uint8_t *sample, size_t n) {
+    uint32_t low[256] = {0}, high[256] = {0};
+    for (size_t i = 0; i < n; i++) {
+        low[sample[2 * i]]++;
+        high[sample[2 * i + 1]]++;
+    }
+    return (gain_of(low, n) + gain_of(high, n)) / 2;
+}
+
+/* Bits, in units of 2^-16, by which a part of a block may become shorter by a table; UINT32_MAX where it repeats. */
+static uint32_t possible_gain(const struct zipfs_kernels *kernels, const struct part *part) {
+    uint8_t sample[GROUPS * ZIPFS_MAX_BLOCK];
+    uint32_t count[256];
+    bool is_small = part->size < HEAD || 8 * part->size < part->step;
+    size_t group = 2 * part->size >= part->step ? GROUP : is_small ? GROUP / 4 : GROUP / 2,
+           num = zipfs_min(part->n / GROUPS, zipfs_max(group / part->size, 1)), size = GROUPS * num * part->size;
+    for (size_t g = 0; g < GROUPS; g++)
+        copy_parts(part->src + part->n / GROUPS * g * part->step, part->step, sample + size / GROUPS * g, part->size,
+                   part->size, num);
+    if (!zipfs_words_are_many(sample, zipfs_min(size / 2, MAX_WORDS)) ||
+        (!is_small && zipfs_heads_repeat(part->src, part->step, part->n)))
+        return UINT32_MAX;
+    if (part->is_float)
+        return (uint32_t)part->size * gain_of_floats(sample, size / 2);
+    kernels->histogram(sample, size, count);
+    return (uint32_t)part->size * gain_of(count, size);
+}
+
+bool zipfs_blocks_are_noise(const struct zipfs_kernels *kernels, uint32_t layout, const uint8_t *src, size_t size) {
+    const struct zipfs_block_format *format = zipfs_block_format(layout);
+    uint32_t width = format->width, left = (8u << 16) / 128 * width; /* of what zipfs_below wants */
+    if (size < NOISE_MIN)
+        return false;
+    for (size_t p = 0; p < format->num_parts; p++) {
+        struct part part = {src, width, format->parts[p].size, size / width, format->parts[p].layout == ZIPFS_F16};
+        uint32_t gain = possible_gain(kernels, &part);
+        if (gain > left)
+            return false;
+        left -= gain;
+        src += part.size;
+    }
+    return true;
 }
 
 /* ---- decoding ---- */

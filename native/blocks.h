@@ -20,6 +20,10 @@ struct zipfs_block_format {
 /* NULL when no format has this number (see enum zipfs_layout). */
 const struct zipfs_block_format *zipfs_block_format(uint32_t layout);
 
+/* Do samples show that blocks of a format, whose first begins at src, can't be made smaller by 1/128, neither part by
+ * part nor as a whole? False for few bytes. */
+bool zipfs_blocks_are_noise(const struct zipfs_kernels *kernels, uint32_t layout, const uint8_t *src, size_t size);
+
 /* As zipfs_run_decode. */
 enum zipfs_status zipfs_blocks_decode(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
                                       uint8_t *dst);

@@ -52,8 +52,8 @@ struct zipfs_codec {
 enum {
     ZIPFS_NIBBLES_PER_BYTE = 6, /* a value that is a byte has a number below 61: five nibbles at most */
     ZIPFS_FIELDS_PER_BYTE = 2, /* most of any layout: F8 has two fields a byte */
-    /* Patterns of escapes take a byte a value, those of a joint layout's first field two where an element has two; their
-     * numbers another one. */
+    /* Patterns of escapes take a byte a value, those of a joint layout's first field two where an element has two;
+     * their numbers another one. */
     ZIPFS_ROOM_PER_BYTE = 3,
     ZIPFS_ROOM_FIXED = 3 * ZIPFS_MAX_FIELDS * ZIPFS_RANS_MAX_LANES,
 };

@@ -1,7 +1,7 @@
 /*
  * A tensor, or a part of one, has its own scale, and so its own distribution of exponents. Where neighbours in a piece
- * differ enough, each gets a run of its own: 0.3 % of a chunk of weights is won where two tensors meet. The same goes for
- * bytes of few values, which may be the scales of several tensors: 10 % of a chunk of E8M0.
+ * differ enough, each gets a run of its own: 0.3 % of a chunk of weights is won where two tensors meet. The same goes
+ * for bytes of few values, which may be the scales of several tensors: 10 % of a chunk of E8M0.
  */
 #include "divide.h"
 

@@ -218,8 +218,8 @@ static bool is_uniform(const struct region *region, unsigned *hypothesis_ret) {
 }
 
 /* Does every bit of the quadwords in all windows change, and is every two neighbours' difference now 0, now 1? Then no
- * layout is worth looking for: exponents have bits that stay, or that change together where a power of two is passed. Of
- * 24 quadwords of noise, one bit in 2^23 stays. */
+ * layout is worth looking for: exponents have bits that stay, or that change together where a power of two is passed.
+ * Of 24 quadwords of noise, one bit in 2^23 stays. */
 static bool is_noise(const struct region *region) {
     enum { SIZE = 24 * 8 };
     for (size_t w = 1; w + 1 < region->num_windows; w++) {

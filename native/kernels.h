@@ -32,8 +32,8 @@ struct zipfs_kernels {
     /* The next n values of a stream whose patterns are a byte: n is a multiple of 256 but in the last call, which ends
      * with a complete group. False when coded bytes or escapes ran out; the stream is of no use then. */
     bool (*rans_decode)(struct zipfs_rans_decoder *decoder, uint8_t *values, size_t n);
-    /* The numbers of escapes that a list of nibbles holds, for at most `most` of them: SIZE_MAX when there are more, when
-     * one is above 74, or when the list ends within one. `numbers` has room for most + 64. */
+    /* The numbers of escapes that a list of nibbles holds, for at most `most` of them: SIZE_MAX when there are more,
+     * when one is above 74, or when the list ends within one. `numbers` has room for most + 64. */
     size_t (*rans_numbers)(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
     /* dst[i] = table[numbers[i]]; numbers are below 64. dst has room for n + 64 bytes. */
     void (*rans_patterns)(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst);
@@ -44,8 +44,8 @@ struct zipfs_kernels {
     size_t (*gather)(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned bits,
                      size_t n, uint16_t *values_ret);
 
-    /* The next n values of short codes: n is a multiple of 8 but in the last call. False when escapes ran out; the plane
-     * is of no use then. */
+    /* The next n values of short codes: n is a multiple of 8 but in the last call. False when escapes ran out; the
+     * plane is of no use then. */
     bool (*short_decode)(struct zipfs_short_decoder *decoder, uint8_t *values, size_t n);
     /* Codes of n values, packed in dst as in a RAW plane of 3 bits, and a bit for each that is the escape. */
     void (*short_encode)(const uint8_t code_of[256], const uint8_t *values, size_t n, uint8_t *dst, uint64_t *escaped);
@@ -53,8 +53,8 @@ struct zipfs_kernels {
     bool (*short_merge[ZIPFS_NUM_LAYOUTS])(struct zipfs_short_decoder *decoder, const uint8_t *const *planes,
                                            uint8_t *dst, size_t n);
 
-    /* Joint layouts, whose first field is coded by rANS: as rans_decode, and at once to elements. planes[0] is not used,
-     * planes[1] is the second field packed as in a RAW plane, further planes are values. */
+    /* Joint layouts, whose first field is coded by rANS: as rans_decode, and at once to elements. planes[0] is not
+     * used, planes[1] is the second field packed as in a RAW plane, further planes are values. */
     bool (*joint_merge[ZIPFS_NUM_LAYOUTS])(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes,
                                            uint8_t *dst, size_t n);
     /* Elements to planes[1 ...] as above, and to codes: 4 * row[exponent] + upper mantissa bits, where the row is below

@@ -141,8 +141,8 @@ static inline unsigned load_element(const uint8_t *src, unsigned width) {
 
 /* width is a constant. Of 64 elements one or two are chosen as a rule: four are taken without asking, since nobody can
  * predict how many there are. */
-static inline size_t gather_as(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift, unsigned mask,
-                               size_t n, uint16_t *values_ret) {
+static inline size_t gather_as(const uint64_t *chosen, const uint8_t *src, unsigned width, unsigned shift,
+                               unsigned mask, size_t n, uint16_t *values_ret) {
     size_t num = 0;
     for (size_t i = 0; i < n; i += 64, src += 64 * width) {
         uint64_t left = chosen[i / 64], last = UINT64_C(1) << (zipfs_min(n - i, 64) - 1);
@@ -303,7 +303,7 @@ static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *codes
 
 /* ---- short codes ---- */
 
-/* Every value looks at the next escape, and takes it or not without a branch. Of n escapes at most, all are readable. */
+/* Every value looks at the next escape and takes it or not without a branch. Of n escapes at most, all are readable. */
 static bool short_decode(struct zipfs_short_decoder *decoder, uint8_t *values, size_t n) {
     const uint8_t *codes = decoder->codes, *escapes = decoder->escapes, *escapes_end = decoder->escapes_end;
     uint8_t value[ZIPFS_SHORT_ESCAPE + 1];

@@ -23,6 +23,11 @@ const struct zipfs_layout_info *zipfs_layout_info(uint32_t layout) {
     return layout < ZIPFS_NUM_LAYOUTS ? &layouts[layout] : NULL;
 }
 
+bool zipfs_layout_is_float(uint32_t layout) {
+    const struct zipfs_layout_info *info = zipfs_layout_info(layout);
+    return info && info->exponent_bits > 0;
+}
+
 /* Bits above the sign once it has been moved. */
 static unsigned above_sign(const struct zipfs_layout_info *info) {
     return info->exponent_bits + (info->is_joint ? ZIPFS_JOINT_MANTISSA : 0u);

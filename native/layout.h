@@ -19,6 +19,8 @@ struct zipfs_layout_info {
 /* NULL when no layout of format version 1 has this id. */
 const struct zipfs_layout_info *zipfs_layout_info(uint32_t layout);
 
+bool zipfs_layout_is_float(uint32_t layout); /* block formats are none */
+
 /* Moves the sign of an element below its first field, and back. Elements are little-endian words of `width` bytes. */
 uint64_t zipfs_layout_rotate(const struct zipfs_layout_info *info, uint64_t x);
 uint64_t zipfs_layout_unrotate(const struct zipfs_layout_info *info, uint64_t y);

@@ -133,8 +133,8 @@ TARGET static void rans_patterns(const uint8_t *numbers, size_t n, const uint8_t
     zipfs_kernels_scalar.rans_patterns(numbers + i, n - i, table, dst + i);
 }
 
-/* Of 64 elements one or two are chosen as a rule: three are taken without asking, since nobody can predict how many there
- * are. src begins with the word that has the bits. */
+/* Of 64 elements one or two are chosen as a rule: three are taken without asking, since nobody can predict how many
+ * there are. src begins with the word that has the bits. */
 STEP size_t gather_words(const uint64_t *chosen, const uint8_t *src, unsigned width, size_t n, uint16_t *values_ret) {
     size_t num = 0;
     for (size_t i = 0; i < n; i += 64, src += 64 * width) {

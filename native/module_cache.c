@@ -160,8 +160,8 @@ static ssize_t pread_and_unref(struct zipfs_file *file, void *dst, size_t size, 
     return got;
 }
 
-/* New memory of large results in huge pages, where it holds whole ones: faulting in small ones takes longer than decoding
- * (64 MiB of BF16, 2 cores: 6-7 GB/s instead of 2.9). Advice: what it says does not matter. */
+/* New memory of large results in huge pages, where it holds whole ones: faulting in small ones takes longer than
+ * decoding (64 MiB of BF16, 2 cores: 6-7 GB/s instead of 2.9). Advice: what it says does not matter. */
 static void advise_huge_pages(char *start, size_t size) {
     uintptr_t first = ((uintptr_t)start + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
     uintptr_t end = ((uintptr_t)start + size) & ~(HUGE_PAGE - 1);

@@ -12,10 +12,10 @@ enum {
     REPEAT = 8,       /* bytes that count as a repetition: fewer come again by chance where values are few */
     STRETCH = SAMPLE,
     TABLE_LOG2 = 12,
-    GRID = 256,   /* bytes between the places that are remembered of all bytes */
-    WINDOWS = 32, /* from the first to the last byte, of WINDOW places that are looked up each: eight neighbours have all
-                   * places between two of the grid, and so meet what repeats for that long */
-    WINDOW = GRID / 8,
+    GRID = 256, /* bytes between the places that are remembered of all bytes */
+    WINDOWS = 32,
+    HEADS_GRID = 8, /* blocks between those whose heads are remembered */
+    HEADS_MIN_STEP = 16,
 };
 
 static void take_sample(const uint8_t *src, size_t n, uint8_t *sample_ret, size_t size) {
@@ -52,21 +52,33 @@ bool zipfs_repeats_nearby(const uint8_t *src, size_t n) {
     return found * 128 >= stretch;
 }
 
-static bool repeats_far(const uint8_t *src, size_t n) {
+/* Does what lies at n places, `step` bytes apart, repeat? One place in `grid` is remembered, and `window` neighbours are
+ * looked up in each of WINDOWS stretches from the first to the last: so many that fill a grid have all places between
+ * two of it, and so meet what repeats for that long. */
+static inline bool repeats_at(const uint8_t *src, size_t step, size_t n, size_t grid, size_t window) {
     uint16_t place[1 << TABLE_LOG2] = {0}; /* on the grid */
-    _Static_assert((1 << ZIPFS_CHUNK_LOG2_MAX) / GRID <= UINT16_MAX, "overflow");
-    for (size_t i = 0; i + REPEAT <= n; i += GRID)
-        place[slot_of(zipfs_load64(src + i))] = (uint16_t)(i / GRID);
+    for (size_t i = 0; i * grid < n; i++)
+        place[slot_of(zipfs_load64(src + i * grid * step))] = (uint16_t)i;
     for (size_t w = 0; w < WINDOWS; w++) {
-        size_t first = (n - 2 * GRID) / (WINDOWS - 1) * w / GRID * GRID + w % (GRID / WINDOW) * WINDOW;
-        for (size_t i = first; i < first + WINDOW; i++) {
-            uint64_t bytes = zipfs_load64(src + i);
-            size_t at = (size_t)place[slot_of(bytes)] * GRID;
-            if (at != i && zipfs_load64(src + at) == bytes)
+        size_t first = (n - 2 * grid) / (WINDOWS - 1) * w / grid * grid + w % (grid / window) * window;
+        for (size_t i = first; i < first + window; i++) {
+            uint64_t bytes = zipfs_load64(src + i * step);
+            size_t at = place[slot_of(bytes)] * grid;
+            if (at != i && zipfs_load64(src + at * step) == bytes)
                 return true;
         }
     }
     return false;
+}
+
+static bool repeats_far(const uint8_t *src, size_t n) {
+    _Static_assert((1 << ZIPFS_CHUNK_LOG2_MAX) / GRID <= UINT16_MAX, "overflow");
+    return repeats_at(src, 1, n - REPEAT + 1, GRID, GRID / 8);
+}
+
+bool zipfs_heads_repeat(const uint8_t *src, size_t step, size_t n) {
+    _Static_assert((1 << ZIPFS_CHUNK_LOG2_MAX) / HEADS_MIN_STEP / HEADS_GRID <= UINT16_MAX, "overflow");
+    return n < 2 * HEADS_GRID || repeats_at(src, step, n, HEADS_GRID, HEADS_GRID);
 }
 
 bool zipfs_repeats(const uint8_t *src, size_t n) {
@@ -88,8 +100,8 @@ static bool top_is_flat(const uint8_t *src, size_t size, unsigned width) {
     return sum <= EXPECTED + EXPECTED / 4;
 }
 
-/* Are bytes about as frequent as each other? Their sum of squares is that of a chi-square of 355, for 255 that noise has:
- * 4.4 standard deviations more, and a gain of 1/200 that is given up. */
+/* Are bytes about as frequent as each other? Their sum of squares is that of a chi-square of 355, for 255 that noise
+ * has: 4.4 standard deviations more, and a gain of 1/200 that is given up. */
 static bool bytes_are_even(const struct zipfs_kernels *kernels, const uint8_t sample[GLANCE]) {
     uint32_t count[256], sum = 0;
     kernels->histogram(sample, GLANCE, count);
@@ -98,17 +110,15 @@ static bool bytes_are_even(const struct zipfs_kernels *kernels, const uint8_t sa
     return sum <= GLANCE / 256 * (GLANCE + 355);
 }
 
-/* Are most of the words in a part of a sample different? By 12 bits of a hash, of which 6 % are equal by chance. */
-static bool words_are_many(const uint8_t sample[GLANCE]) {
-    enum { NUM = GLANCE / 4 };
+bool zipfs_words_are_many(const uint8_t *words, size_t n) {
     bool seen[4096] = {false};
     size_t num = 0;
-    for (size_t i = 0; i < NUM; i++) {
-        bool *at = &seen[zipfs_load16(sample + 2 * i) * 40503u >> 4 & 4095];
+    for (size_t i = 0; i < n; i++) {
+        bool *at = &seen[zipfs_load16(words + 2 * i) * 40503u >> 4 & 4095];
         num += !*at;
         *at = true;
     }
-    return num >= NUM - NUM / 8;
+    return num >= n - n / 8;
 }
 
 bool zipfs_is_noise(const struct zipfs_kernels *kernels, const uint8_t *src, size_t size, unsigned width) {
@@ -116,5 +126,5 @@ bool zipfs_is_noise(const struct zipfs_kernels *kernels, const uint8_t *src, siz
     if (size < MIN * width || !top_is_flat(src, size, width))
         return false;
     take_sample(src, size, sample, GLANCE);
-    return bytes_are_even(kernels, sample) && words_are_many(sample) && !repeats_far(src, size);
+    return bytes_are_even(kernels, sample) && zipfs_words_are_many(sample, GLANCE / 4) && !repeats_far(src, size);
 }

@@ -124,7 +124,7 @@ static uint8_t *put_value(uint8_t *dst, unsigned value, unsigned bits) {
 
 /* Makes the most frequent of the escaped values the near ones; returns how many of all are near. */
 static size_t choose_near(const uint16_t *values, size_t num, unsigned bits, struct zipfs_rans_table *table) {
-    uint32_t count[ZIPFS_RANS_MAX_VALUES], others[ZIPFS_RANS_MAX_VALUES]; /* equal neighbours do not wait for each other */
+    uint32_t count[ZIPFS_RANS_MAX_VALUES], others[ZIPFS_RANS_MAX_VALUES]; /* equal neighbours need not wait */
     memset(count, 0, sizeof count[0] << bits);
     memset(others, 0, sizeof others[0] << bits);
     for (size_t i = 0; i < num; i++)
@@ -156,8 +156,8 @@ static uint64_t nibbles_of(unsigned number) {
            (uint64_t)(more + 1) << 56;
 }
 
-/* Numbers of the escaped values as nibbles, packed in encoder->nibbles; returns how many. Each takes one to five, without
- * branches, since nobody can predict which. */
+/* Numbers of the escaped values as nibbles, packed in encoder->nibbles; returns how many. Each takes one to five,
+ * without branches, since nobody can predict which. */
 static size_t put_nibbles(const struct zipfs_kernels *kernels, struct zipfs_encoder *encoder, size_t num,
                           unsigned bits) {
     const struct zipfs_rans_table *table = &encoder->rans.table;
@@ -353,8 +353,8 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
                               : improve_by_zstd(codec, level, values, n, dst, size, capacity, coding_ret);
 }
 
-/* Groups of 64 codes of which one is counted, for a sample of 16384: it takes an eighth of the time, and loses less than
- * 0.01 %. Longer pieces at longer distances lose 0.05 %, since neighbours are alike. */
+/* Groups of 64 codes of which one is counted, for a sample of 16384: it takes an eighth of the time, and loses less
+ * than 0.01 %. Longer pieces at longer distances lose 0.05 %, since neighbours are alike. */
 static size_t count_every(size_t n, bool exhaustive) {
     if (exhaustive)
         return 1;

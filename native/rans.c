@@ -256,10 +256,10 @@ static unsigned best_to_lower(const uint32_t *weight, const uint16_t *freq, unsi
     return best;
 }
 
-/* Low slots are visited more often than high ones: a state x comes with a frequency of about 1 / x, which would make slot
- * 0 a fifth more frequent than slot 255; tables made for 0.7 of that are best by trial, from 16 to 50 symbols. To be
- * visited as often as it occurs, a symbol wants so many slots where it stands: its weight, corrected. That saves up to
- * 0.05 % of the coded bytes, of 0.25 that this coder loses. */
+/* Low slots are visited more often than high ones: a state x comes with a frequency of about 1 / x, which would make
+ * slot 0 a fifth more frequent than slot 255; tables made for 0.7 of that are best by trial, from 16 to 50 symbols. To
+ * be visited as often as it occurs, a symbol wants so many slots where it stands: its weight, corrected. That saves up
+ * to 0.05 % of the coded bytes, of 0.25 that this coder loses. */
 static void correct_weights(const uint32_t *weight, unsigned k, size_t n, uint32_t *corrected_ret) {
     uint64_t sum = 0, place = 0;
     for (unsigned s = 0, slot = 0; s < k; s++) {

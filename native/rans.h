@@ -49,8 +49,8 @@ struct zipfs_rans_decoder {
     const uint8_t *coded, *coded_end;
     const uint8_t *readable_end; /* loops may read ahead of what they use, up to here */
     struct zipfs_rans_escapes escapes;
-    /* Loops that have time to spare prefetch `ahead_step` bytes from `ahead` with each group of lanes. In a container the
-     * next chunk's payload lies there: BF16 that comes from RAM decodes at 18 instead of 12 GB/s (Zen 5). */
+    /* Loops that have time to spare prefetch `ahead_step` bytes from `ahead` with each group of lanes. In a container
+     * the next chunk's payload lies there: BF16 that comes from RAM decodes at 18 instead of 12 GB/s (Zen 5). */
     const uint8_t *ahead;
     size_t ahead_step;
     uint8_t tail[2 * ZIPFS_RANS_MAX_LANES]; /* the end of the coded bytes, when nothing readable follows it */
@@ -65,8 +65,8 @@ struct zipfs_rans_encoder {
     uint16_t state[ZIPFS_RANS_MAX_LANES];
     uint8_t *coded;    /* moves down; n + ZIPFS_RANS_CODED_ROOM bytes lie before its first place */
     uint64_t *escaped; /* bit i % 64 of word i / 64: code i is the escape. Written when there is one. */
-    /* Loops may prefetch `ahead_step` bytes from `ahead` with each group of lanes: where the payload is to be copied to,
-     * which the CPU would else wait for. */
+    /* Loops may prefetch `ahead_step` bytes from `ahead` with each group of lanes: where the payload is to be copied
+     * to, which the CPU would else wait for. */
     const uint8_t *ahead;
     size_t ahead_step;
 };

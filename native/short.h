@@ -33,8 +33,8 @@ static inline enum zipfs_status zipfs_short_finish(const struct zipfs_short_deco
     return decoder->escapes == decoder->escapes_end ? ZIPFS_OK : ZIPFS_BAD_PLANE;
 }
 
-/* Are short codes of n values with these counts worth their speed: at most 2/3 of a bit a value more than the entropy, and
- * smaller than the values? value_ret: those that get codes. Integer arithmetic only. */
+/* Are short codes of n values with these counts worth their speed: at most 2/3 of a bit a value more than the entropy,
+ * and smaller than the values? value_ret: those that get codes. Integer arithmetic only. */
 bool zipfs_short_pays(const uint32_t count[256], size_t n, uint8_t value_ret[ZIPFS_SHORT_ESCAPE]);
 
 /* Encodes n values where that pays. Returns the size; SIZE_MAX when it does not, or exceeds capacity. */

@@ -8,8 +8,8 @@
 enum zipfs_status zipfs_sparse_decode(struct zipfs_codec *codec, const struct zipfs_run *run, const uint8_t *src,
                                       uint8_t *dst);
 
-/* Parts n elements of `width` bytes: a bit for each, set where it is not zero, and those that are not, for which there is
- * room for n. Returns how many they are; 0 when a sample promises no gain. */
+/* Parts n elements of `width` bytes: a bit for each, set where it is not zero, and those that are not, for which there
+ * is room for n. Returns how many they are; 0 when a sample promises no gain. */
 size_t zipfs_sparse_part(const uint8_t *src, unsigned width, size_t n, uint8_t *bitmap, uint8_t *values);
 
 #endif
