@@ -4,6 +4,9 @@ import importlib
 import json
 import os
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +17,10 @@ from zipfs.layouts.safetensors import parse_safetensors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 MODULES = (
-    *("bars", "crowd", "flame", "gguf_blocks", "mount_cold", "mount_lru", "rows", "sparse_container", "unaligned"),
-    "verdicts",
+    *("bars", "cores", "crowd", "flame", "gguf_blocks", "mount_cold", "mount_lru", "rows", "sparse_container"),
+    *("unaligned", "verdicts"),
 )
-bars, crowd, flame, gguf_blocks, mount_cold, mount_lru, rows, sparse_container, unaligned, verdicts = (
+bars, cores, crowd, flame, gguf_blocks, mount_cold, mount_lru, rows, sparse_container, unaligned, verdicts = (
     importlib.import_module(f"benchmarks.{name}") for name in MODULES
 )
 
@@ -71,6 +74,27 @@ def test_unaligned_tensors_are_unaligned(rng):
     assert all(100 << 10 <= one.size <= 700 << 10 for one in tensors[:-1])
     ends = [one.offset + one.size for one in tensors]
     assert all((after.offset - end) % 2 for end, after in zip(ends, tensors[1:], strict=False))
+
+
+def test_two_threads_work_at_once():
+    """Sleeping scales, what holds a lock does not."""
+    lock = threading.Lock()
+
+    def alone() -> None:
+        with lock:
+            time.sleep(0.02)
+
+    with ThreadPoolExecutor(2) as pool:
+        for call, wanted in ((lambda: time.sleep(0.02), 2), (alone, 1)):
+            figures = cores.measure_pair([call, call], 1, 3, pool)
+            assert figures["ratio"]["median"] == pytest.approx(wanted, rel=0.25)
+
+
+def test_shares_hold_what_they_say():
+    share = cores.Share("f8_e4m3", 2 << 20)
+    share.decompress()
+    assert share.chunk == share.plain[-len(share.chunk) :]
+    assert len(share.decode_calls) == 4
 
 
 def test_unaligned_bar_is_of_the_slowest_row():

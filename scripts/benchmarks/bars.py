@@ -1,6 +1,6 @@
 """What zipfs set out to reach, and whether it did: each bar is a ratio taken within a run, or a size."""
 
-from . import cores, peers, rows, sizes, table, unaligned
+from . import peers, rows, sizes, table, unaligned
 
 OTHERS = ("f32", "f16", "f8_e4m3", "f8_e5m2", "f32_of_bf16")
 DECOMPRESS = {"bf16": {"avx512": 6, "avx2": 3, "scalar": 0.6}}
@@ -90,8 +90,8 @@ def size_bars(results: list[dict]) -> list[dict]:
 def scaling_bars(result: dict) -> list[dict]:
     return [
         bar
-        for direction in cores.DIRECTIONS
-        for bar in ratio_bar(f"{direction}: two cores over one", "", result[direction]["ratio"], TWO_CORES)
+        for name, figures in result["codec"].items()
+        for bar in ratio_bar(f"{name}: two cores over one", "", figures["ratio"], TWO_CORES)
     ]
 
 
