@@ -52,9 +52,9 @@ bool zipfs_repeats_nearby(const uint8_t *src, size_t n) {
     return found * 128 >= stretch;
 }
 
-/* Does what lies at n places, `step` bytes apart, repeat? One place in `grid` is remembered, and `window` neighbours are
- * looked up in each of WINDOWS stretches from the first to the last: so many that fill a grid have all places between
- * two of it, and so meet what repeats for that long. */
+/* Does what lies at n places, `step` bytes apart, repeat? One place in `grid` is remembered, and `window` neighbours
+ * are looked up in each of WINDOWS stretches from the first to the last: so many that fill a grid have all places
+ * between two of it, and so meet what repeats for that long. */
 static inline bool repeats_at(const uint8_t *src, size_t step, size_t n, size_t grid, size_t window) {
     uint16_t place[1 << TABLE_LOG2] = {0}; /* on the grid */
     for (size_t i = 0; i * grid < n; i++)
