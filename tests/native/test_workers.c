@@ -171,6 +171,63 @@ static void test_fork_while_others_read(void) {
     sample_free(&sample);
 }
 
+struct opening {
+    struct zipfs_cache *cache;
+    const struct sample *sample;
+    _Atomic bool stop;
+};
+
+/* The names differ at their ends only, so that looking for one takes long. */
+static void open_and_close(const struct opening *opening, int number) {
+    struct zipfs_file *file;
+    char name[4000], byte;
+    snprintf(name, sizeof name, "%0*d", (int)sizeof name - 1, number);
+    int fd = sample_fd(opening->sample->bytes, opening->sample->size);
+    CHECK_EQUAL(zipfs_file_open(opening->cache, fd, name, false, &file), ZIPFS_OK);
+    CHECK_EQUAL(zipfs_file_pread(file, &byte, 1, 0), 1); /* those without a read are not remembered */
+    zipfs_file_unref(file);
+}
+
+static void *open_until_stopped(void *context) {
+    struct opening *opening = context;
+    for (int i = 0; !opening->stop; i++)
+        open_and_close(opening, i);
+    return NULL;
+}
+
+/* A child of a process whose threads open files at that time can open some itself. */
+static void test_fork_while_others_open(void) {
+#ifndef __SANITIZE_THREAD__
+    enum { NUM_OPENERS = 3, NUM_FORKS = 20 };
+    struct sample sample;
+    struct opening opening = {.sample = &sample};
+    pthread_t threads[NUM_OPENERS];
+    sample_make(&sample, 4321, 16, 4);
+    CHECK_EQUAL(zipfs_cache_create(&(struct zipfs_cache_options){.jobs = 1}, &opening.cache), ZIPFS_OK);
+    for (int i = 0; i < 100; i++)
+        open_and_close(&opening, i);
+    for (int i = 0; i < NUM_OPENERS; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, open_until_stopped, &opening), 0);
+    for (int i = 0; i < NUM_FORKS; i++) {
+        int status;
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            alarm(20);
+            open_and_close(&opening, i);
+            _exit(0);
+        }
+        CHECK_EQUAL(waitpid(child, &status, 0), child);
+        CHECK_EQUAL(status, 0);
+    }
+    opening.stop = true;
+    for (int i = 0; i < NUM_OPENERS; i++)
+        pthread_join(threads[i], NULL);
+    zipfs_cache_free(opening.cache);
+    sample_free(&sample);
+#endif
+}
+
 static void test_damage_in_a_large_read(struct sample *sample, struct zipfs_cache *cache, uint8_t *dst) {
     struct zipfs_file *file;
     int log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -218,6 +275,7 @@ int main(void) {
     test_parts_run_at_once();
     test_fork();
     test_fork_while_others_read();
+    test_fork_while_others_open();
     test_large_reads(16);
     test_large_reads(18);
     test_large_reads(22);
