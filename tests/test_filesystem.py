@@ -5,7 +5,9 @@ import importlib.metadata
 import io
 import itertools
 import os
+import signal
 import threading
+import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -354,6 +356,30 @@ def test_one_fetch_and_one_decode_for_all_who_wait(fs, store, model, monkeypatch
     fetched = [(start, end) for _, start, end in store.fetched]
     assert len(fetched) == len(set(fetched)), "nothing is fetched twice"
     assert sorted(decoded) == [0, 1]
+
+
+def test_a_forked_child_reads_on(fs, store, model):
+    """It has none of the threads that decode, nor the one that fetches a chunk at that time."""
+    path = "/m/model.safetensors"
+    assert fs.cat_file(path, 0, CHUNK) == model[:CHUNK]
+    store.delay.clear()
+    with ThreadPoolExecutor(1) as pool:
+        part = pool.submit(fs.cat_file, path, CHUNK, 2 * CHUNK)
+        while not filesystem._cache._making:
+            time.sleep(0.01)
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)
+            same = False
+            try:
+                store.delay = threading.Event()
+                store.delay.set()
+                same = fs.cat_file(path, 0, 4 * CHUNK) == model[: 4 * CHUNK]
+            finally:
+                os._exit(0 if same else 1)
+        store.delay.set()
+        assert os.waitpid(pid, 0)[1] == 0
+        assert part.result() == model[CHUNK : 2 * CHUNK]
 
 
 def test_failed_fetch_is_told_to_all_and_tried_again(fs, store, model, monkeypatch):

@@ -251,5 +251,14 @@ def _codecs(chunk_log2: int) -> SimpleQueue:
     return codecs
 
 
+def _forget_threads() -> None:
+    """A forked child has none of them, nor the codecs that they were using."""
+    _pool.cache_clear()
+    _codecs.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget_threads)
+
+
 def _jobs() -> int:
     return min(MAX_JOBS, len(os.sched_getaffinity(0)))

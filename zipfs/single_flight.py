@@ -1,21 +1,30 @@
 """A cache by bytes whose values are made once for all who wait for them."""
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from cachetools import LRUCache
 
+_caches: "weakref.WeakSet[Cache]" = weakref.WeakSet()
+
 
 class Cache:
-    """Values by key, the least recently used first out. Any thread.
+    """Values by key, the least recently used first out. Any thread; a forked child begins with an empty one.
 
     budget: bytes that are kept; charge(value): bytes of one. What is larger than the budget is served and not kept.
     """
 
     def __init__(self, budget: int, charge: Callable[[Any], int]):
-        self._values: LRUCache = LRUCache(budget, charge)
+        self._budget, self._charge = budget, charge
+        self._clear()
+        _caches.add(self)
+
+    def _clear(self) -> None:
+        self._values: LRUCache = LRUCache(self._budget, self._charge)
         self._making: dict[Hashable, Future] = {}
         self._lock = threading.Lock()
 
@@ -65,3 +74,12 @@ class Cache:
                     self._values[key] = value
         for future, value in zip(mine.values(), values, strict=True):
             future.set_result(value)
+
+
+def _clear_all() -> None:
+    """What threads of the parent were at, nobody will end here."""
+    for cache in list(_caches):
+        cache._clear()
+
+
+os.register_at_fork(after_in_child=_clear_all)
