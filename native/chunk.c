@@ -14,6 +14,7 @@
 #include "common.h"
 #include "cpu.h"
 #include "divide.h"
+#include "noise.h"
 #include "piece.h"
 #include "plan.h"
 #include "run.h"
@@ -228,12 +229,19 @@ static size_t encode_copy(const struct zipfs_copy *copy, uint8_t *dst, size_t ca
     return COPY_SIZE;
 }
 
+static size_t size_of_noise(const struct zipfs_plan *plan) {
+    size_t size = 0;
+    for (size_t i = 0; i < plan->num_pieces; i++)
+        size += plan->pieces[i].is_noise ? plan->pieces[i].size : 0;
+    return size;
+}
+
 /* Writes the payload of a plan, whose pieces of layout COPY are `copies`; returns its size, SIZE_MAX when it exceeds
  * capacity. */
 static size_t encode_plan(struct zipfs_codec *codec, struct zipfs_plan *plan, const struct zipfs_copy *copies,
                           const uint8_t *src, uint8_t *dst, size_t capacity) {
     size_t size = TABLE_FIXED + ZIPFS_RUN_RECORD * plan->num_pieces;
-    if (size > capacity)
+    if (size + size_of_noise(plan) > capacity)
         return SIZE_MAX;
     memset(dst, 0, size);
     dst[0] = (uint8_t)plan->num_pieces;
@@ -252,12 +260,17 @@ static size_t encode_plan(struct zipfs_codec *codec, struct zipfs_plan *plan, co
 }
 
 /* Could one run over the whole chunk beat several? LZ matches reach across runs; that pays where most bytes are no
- * floats. */
-static bool one_run_promises(const struct zipfs_codec *codec, const struct zipfs_plan *plan, size_t src_size) {
+ * floats, and in noise where a piece repeats another. */
+static bool one_run_promises(const struct zipfs_codec *codec, const struct zipfs_plan *plan, const uint8_t *src,
+                             size_t src_size) {
     size_t other = 0;
+    if (plan->num_pieces == 1)
+        return false;
+    if (size_of_noise(plan) == src_size)
+        return zipfs_repeats(src, src_size);
     for (size_t i = 0; i < plan->num_pieces; i++)
         other += zipfs_layout_is_float(plan->pieces[i].layout) ? 0 : plan->pieces[i].size;
-    return plan->num_pieces > 1 && (codec->encoder->effort.exhaustive || 2 * other >= src_size);
+    return codec->encoder->effort.exhaustive || 2 * other >= src_size;
 }
 
 static size_t encode_as_one_run(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint8_t *dst,
@@ -346,7 +359,7 @@ static enum zipfs_status encode_payload(struct zipfs_codec *codec, const struct 
     }
     if (plan.num_pieces > ZIPFS_MAX_RUNS)
         return encode_payload(codec, job, &no_copies, dst, entry_ret);
-    bool one_run = !copies->num && one_run_promises(codec, &plan, src_size);
+    bool one_run = !copies->num && one_run_promises(codec, &plan, src, src_size);
     size_t size = encode_plan(codec, &plan, copies->list, src, dst, src_size - 1);
     if (one_run)
         size = encode_as_one_run(codec, src, src_size, dst, size, src_size - 1);
