@@ -367,6 +367,51 @@ def test_interrupted(tmp_path, monkeypatch):
     assert sorted_names(tmp_path) == ["a", "b"]
 
 
+def test_files_go_only_when_the_names_of_their_containers_are_on_disk(tmp_path, monkeypatch):
+    for number in range(7):
+        put(tmp_path / f"{number}", TEXT)
+    settle, settled, on_disk = replacement.Replacement.settle, [], set()
+
+    def noting(real):
+        def sync(argument):
+            there, argument = os.listdir(tmp_path), argument if isinstance(argument, int) else list(argument)
+            result = real(argument)
+            on_disk.update(there if argument != [] else ())
+            return result
+
+        return sync
+
+    def checked(self):
+        settled.append(os.path.basename(self.path) in on_disk)
+        return settle(self)
+
+    for name in ("sync_file_system", "sync_directories"):
+        monkeypatch.setattr(batch, name, noting(getattr(batch, name)))
+    monkeypatch.setattr(batch.Batch, "MAX_WAITING", 2)
+    monkeypatch.setattr(replacement.Replacement, "settle", checked)
+    compress_in_place(tmp_path)
+    assert settled == [True] * 7
+    assert sorted_names(tmp_path) == [f"{number}.zipfs" for number in range(7)]
+
+
+def test_files_stay_where_the_names_of_their_containers_do_not_get_to_disk(tmp_path, monkeypatch):
+    for name in ("a/x", "a/y", "b/x", "b/y"):
+        put(tmp_path / name, TEXT)
+    fsync = os.fsync
+
+    def fail(fd):
+        if os.path.samestat(os.fstat(fd), os.stat(tmp_path / "b")):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(FailuresError) as caught:
+        compress_in_place(tmp_path)
+    assert [error.filename for error in caught.value.failures] == [str(tmp_path / "b")]
+    assert sorted_names(tmp_path / "a") == ["x.zipfs", "y.zipfs"]
+    assert sorted_names(tmp_path / "b") == ["x", "y"]
+
+
 def test_two_runs_at_once(tmp_path):
     """Whoever comes second leaves alone what the first works on."""
     for number in range(60):

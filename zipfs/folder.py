@@ -136,7 +136,7 @@ class _Mirror:
 
     def __init__(self, converter: Converter):
         self.converter = converter
-        self.batch = Batch(ahead=True)
+        self.batch = Batch()
         self.links = HardLinks(converter.force)
         self.failures: list[Exception] = []
         self.summary = Summary()

@@ -4,8 +4,7 @@ import ctypes
 import errno
 import functools
 import os
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 SYNC_FILE_RANGE_WRITE = 2
 NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
@@ -46,27 +45,6 @@ def sync_file_system(fd: int) -> None:
     if _libc().syncfs(fd) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-
-
-class InBackground:
-    """Calls sync() in a thread of its own, at once."""
-
-    def __init__(self, sync: Callable[[], None]):
-        self._sync = sync
-        self._error: OSError | None = None
-        self._thread = threading.Thread(target=self._run, name="zipfs-sync")
-        self._thread.start()
-
-    def wait(self) -> OSError | None:
-        """Returns when it has ended; its failure."""
-        self._thread.join()
-        return self._error
-
-    def _run(self) -> None:
-        try:
-            self._sync()
-        except OSError as error:
-            self._error = error
 
 
 @functools.cache
