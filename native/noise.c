@@ -57,7 +57,7 @@ bool zipfs_repeats_nearby(const uint8_t *src, size_t n) {
  * between two of it, and so meet what repeats for that long. */
 static inline bool repeats_at(const uint8_t *src, size_t step, size_t n, size_t grid, size_t window) {
     uint16_t place[1 << TABLE_LOG2] = {0}; /* on the grid */
-    for (size_t i = 0; i * grid < n; i++)
+    for (size_t i = 0; i * grid * step + REPEAT <= n * step; i++)
         place[slot_of(zipfs_load64(src + i * grid * step))] = (uint16_t)i;
     for (size_t w = 0; w < WINDOWS; w++) {
         size_t first = (n - 2 * grid) / (WINDOWS - 1) * w / grid * grid + w % (grid / window) * window;
@@ -73,7 +73,7 @@ static inline bool repeats_at(const uint8_t *src, size_t step, size_t n, size_t 
 
 static bool repeats_far(const uint8_t *src, size_t n) {
     _Static_assert((1 << ZIPFS_CHUNK_LOG2_MAX) / GRID <= UINT16_MAX, "overflow");
-    return repeats_at(src, 1, n - REPEAT + 1, GRID, GRID / 8);
+    return repeats_at(src, 1, n, GRID, GRID / 8);
 }
 
 bool zipfs_heads_repeat(const uint8_t *src, size_t step, size_t n) {
