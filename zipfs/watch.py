@@ -98,7 +98,7 @@ def observing(root: str, tell: Callable[[str], None]) -> Iterator[None]:
     try:
         from watchdog import events, observers
     except ImportError:
-        raise UsageError("--watch needs the package watchdog; install it: pip install 'zipfs[watch]'") from None
+        raise UsageError("--watch needs the package watchdog; pip install watchdog") from None
     kinds = [events.FileCreatedEvent, events.FileClosedEvent, events.FileMovedEvent, events.FileDeletedEvent]
     kinds += [events.DirCreatedEvent, events.DirMovedEvent]
     observer = observers.Observer()
