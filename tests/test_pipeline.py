@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from zipfs.pipeline import Block, Pipeline, Turnstile, _StoppedError
+from zipfs import pipeline as module
+from zipfs.pipeline import Block, Pipeline, PipelinePool, Turnstile, _StoppedError
 
 
 @pytest.fixture(scope="module", params=[1, 4])
@@ -57,3 +58,14 @@ def test_who_comes_after_the_turnstile_was_closed_gives_up():
 
     threading.Thread(target=come, daemon=True).start()
     assert ended.wait(10)
+
+
+def test_a_pool_keeps_the_latest_that_its_memory_has_room_for():
+    with PipelinePool(1) as pool:
+        made = [pool.get(log2) for log2 in (19, 20, 21)]
+        assert [pool.get(log2) for log2 in (19, 20, 21)] == made
+    with PipelinePool(64) as pool:
+        for log2 in (19, 21, 16, 19, 20, 22):
+            latest = pool.get(log2)
+            assert pool.get(log2) is latest
+            assert sum(kept.memory for kept in pool._kept.values()) <= module._MEMORY

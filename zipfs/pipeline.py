@@ -98,8 +98,8 @@ Work = Callable[[Block], None]
 class Pipeline:
     """The threads and buffers for containers of one chunk size, for one file after another.
 
-    jobs: most threads that encode or decode at a time; one more reads, hashes and writes. One caller at a time; a
-    context manager.
+    jobs: most threads that encode or decode at a time; one more reads, hashes and writes. memory: bytes of codecs and
+    buffers. One caller at a time; a context manager.
     """
 
     def __init__(self, jobs: int | None = None, chunk_log2: int = CHUNK_LOG2):
@@ -110,6 +110,7 @@ class Pipeline:
         affordable = (_MEMORY - 2 * self.block_size) // (codec_size + 2 * self.block_size)
         self._jobs = max(1, min(jobs or default_jobs(), _MAX_JOBS, affordable))
         num_threads = max(2, self._jobs)
+        self.memory = self._jobs * codec_size + 2 * num_threads * self.block_size
         self._buffers = [(self._make_buffer(), self._make_buffer()) for _ in range(num_threads)]
         self._codecs: SimpleQueue[_native.Codec] = SimpleQueue()
         for _ in range(self._jobs):
@@ -210,23 +211,26 @@ class _Run:
 
 
 class PipelinePool:
-    """Makes the Pipeline for a chunk size when it is first wanted and keeps the latest. A context manager."""
+    """Makes the Pipeline for a chunk size when it is first wanted and keeps the latest, as many as _MEMORY has room for:
+    new memory costs more than what is done in it to a small file. A context manager.
+    """
 
     def __init__(self, jobs: int | None = None):
         _check(jobs)
         self._jobs = jobs
-        self._latest: Pipeline | None = None
+        self._kept: dict[int, Pipeline] = {}
+        """By chunk size, the latest last."""
 
     def get(self, chunk_log2: int = CHUNK_LOG2) -> Pipeline:
-        if self._latest is None or self._latest.chunk_log2 != chunk_log2:
-            self.close()
-            self._latest = Pipeline(self._jobs, chunk_log2)
-        return self._latest
+        pipeline = self._kept.pop(chunk_log2, None) or Pipeline(self._jobs, chunk_log2)
+        while self._kept and pipeline.memory + sum(kept.memory for kept in self._kept.values()) > _MEMORY:
+            self._kept.pop(next(iter(self._kept))).__exit__()
+        self._kept[chunk_log2] = pipeline
+        return pipeline
 
     def close(self) -> None:
-        if self._latest is not None:
-            self._latest.__exit__()
-            self._latest = None
+        while self._kept:
+            self._kept.popitem()[1].__exit__()
 
     def __enter__(self) -> "PipelinePool":
         return self
