@@ -185,6 +185,14 @@ def test_report_by_dtype(model, tmp_path, capsys):
     assert facts["stored_size"] == sum((tmp_path / "dst" / name).stat().st_size for name in stored(tmp_path / "dst"))
 
 
+def test_report_in_place_counts_each_file(model, capsys):
+    assert main(["compress", "--in-place", "--json", str(model)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {"dtype": "as it is", "num_files": 1} == {key: facts["dtypes"][-1][key] for key in ("dtype", "num_files")}
+    for key in ("plain_size", "stored_size"):
+        assert sum(row[key] for row in facts["dtypes"]) == facts[key]
+
+
 def test_report_as_text_also_after_failures(model, tmp_path, capsys):
     (tmp_path / "dst").mkdir()
     (tmp_path / "dst/config.json").write_bytes(b"")

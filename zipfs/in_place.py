@@ -85,6 +85,7 @@ class Containers(Compressor):
         with contextlib.suppress(_native.FormatError):
             header = _native.header_parse(source.pread(names.HEADER_SIZE, 0), source.size)
             return Sizes(header["plain_size"], source.size)
+        self.tally.add_copy(source.size)
         return Sizes(source.size, source.size)
 
     def _limit(self, source: Source) -> int | None:

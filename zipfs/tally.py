@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 OTHER = "other"
 """Row of the bytes of containers that no tensor of a known dtype takes: headers, text, what was guessed."""
 COPIED = "as it is"
-"""Row of the files that are no containers."""
+"""Row of the files that became no containers."""
 
 
 class Row(NamedTuple):
@@ -41,7 +41,7 @@ class Tally:
             self._add(dtype, plain, stored)
 
     def add_copy(self, size: int) -> None:
-        """A file that was copied as it is."""
+        """A file that was copied, or in place left, as it is."""
         self._add(COPIED, size, size)
 
     def rows(self) -> list[Row]:
