@@ -487,6 +487,7 @@ def test_folders_that_must_not_be_written_to(tmp_path):
             compress_in_place(tmp_path / "tree")
         assert [error.errno for error in caught.value.failures] == [errno.EACCES]
         assert caught.value.failures[0].filename == str(tmp_path / "tree/a/x.zipfs")
+        assert f"in the folder {tmp_path / 'tree/a'} (Permission denied); run as somebody" in str(caught.value)
 
     as_nobody(run)
     assert sorted_names(tmp_path / "tree/b") == ["x.zipfs"]
@@ -494,6 +495,18 @@ def test_folders_that_must_not_be_written_to(tmp_path):
     assert sorted_names(tmp_path / "tree/a") == ["x.zipfs"]
     assert (tmp_path / "tree/a").stat().st_mode & 0o777 == 0o555
     assert (tmp_path / "tree/a/x.zipfs").stat().st_mode & 0o777 == 0o444
+
+
+def test_a_file_system_for_reading_only(tmp_path, capsys):
+    with small_disk(tmp_path / "disk", "8m"):
+        put(tmp_path / "disk/sub/x", TEXT)
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path / "disk"], check=True)
+        assert main(["compress", "--in-place", str(tmp_path / "disk")]) == 1
+        told = f"{tmp_path / 'disk/sub'} (Read-only file system); mount it for writing, or write to another place"
+        assert f"{tmp_path / 'disk/sub/x.zipfs'}: cannot be made, as nothing can in the folder {told}" in (
+            capsys.readouterr().err
+        )
+        assert sorted_names(tmp_path / "disk/sub") == ["x"]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ Temporary file beside the target, sync, rename, sync of the folder.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -20,6 +21,11 @@ WRITE_BACK = 16 << 20
 """Bytes after which an output begins to go to disk, so that the last fsync finds little left to write."""
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_REMEDIES = {
+    errno.EACCES: "run as somebody who may write there, or write to another place",
+    errno.EROFS: "mount it for writing, or write to another place",
+}
+"""Why a folder takes no new files: what to do."""
 _ZEROS = bytes(128 << 10)
 """As long as a hole at least."""
 
@@ -188,6 +194,9 @@ def _create(temporary: str, path: str) -> int:
             fd = os.open(temporary, _CREATE, 0o600)
     except OSError as error:
         error.filename = path
+        if error.errno in _REMEDIES:
+            folder, remedy = show(os.path.dirname(path) or "."), _REMEDIES[error.errno]
+            error.strerror = f"cannot be made, as nothing can in the folder {folder} ({error.strerror}); {remedy}"
         raise
     with contextlib.suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
