@@ -20,7 +20,7 @@ from . import corpus, peers, table
 
 DIRECTIONS = ("compress", "decompress")
 DATA = ("bf16", "f32", "f8_e4m3")
-LEAST_SECONDS = 0.02
+LEAST_SECONDS = 0.01
 """Of one measurement, so that the start of a thread, some 0.1 ms, counts for little."""
 
 
