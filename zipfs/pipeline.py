@@ -211,7 +211,7 @@ class _Run:
 
 
 class PipelinePool:
-    """Makes the Pipeline for a chunk size when it is first wanted and keeps the latest, as many as _MEMORY has room for:
+    """Makes the Pipeline for a chunk size when it is first wanted and keeps the latest, as many as fit into _MEMORY:
     new memory costs more than what is done in it to a small file. A context manager.
     """
 
