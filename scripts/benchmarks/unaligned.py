@@ -2,7 +2,7 @@
 that begin and end inside chunks, each beside an aligned case in the same run: on one core, memory to memory.
 
 The aligned case: the same values as one tensor for each dtype, from offset 0, so that each chunk is one run of whole
-elements; for F64 and complex, a tensor of F32 of the same size. Chunks are of the size that zipfs compress would choose.
+elements; for F64 and complex, a tensor of F32 of the same size. Chunks have the size that zipfs compress would choose.
 """
 
 import os
@@ -135,7 +135,7 @@ def mixed_cases(rng: np.random.Generator, size: int) -> list[Case]:
 
 
 def measure_group(cases: list[Case], runs: int) -> list[dict]:
-    """[{case, base, chunk_size, compress, decompress, compress_ratio, decompress_ratio}]; aligned cases have no ratios."""
+    """[{case, base, chunk_size, compress, decompress and their _ratio}]; aligned cases have no ratios."""
     print(f"scripts/bench: {cases[0].name} beside what is not aligned", file=sys.stderr)
     measured = {case.name: speeds.Measured(Laid(case)) for case in cases}
     for run in range(runs):
