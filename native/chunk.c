@@ -267,7 +267,7 @@ static bool one_run_promises(const struct zipfs_codec *codec, const struct zipfs
     if (plan->num_pieces == 1)
         return false;
     if (size_of_noise(plan) == src_size)
-        return zipfs_repeats(src, src_size);
+        return zipfs_repeats_far(src, src_size);
     for (size_t i = 0; i < plan->num_pieces; i++)
         other += zipfs_layout_is_float(plan->pieces[i].layout) ? 0 : plan->pieces[i].size;
     return codec->encoder->effort.exhaustive || 2 * other >= src_size;

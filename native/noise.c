@@ -7,9 +7,10 @@
 enum {
     PIECES = 16,
     SAMPLE = PIECES * 256,
-    MIN = 4 * SAMPLE, /* what is shorter is tried in full */
-    GLANCE = SAMPLE / 2, /* is enough for noise */
-    REPEAT = 8,       /* bytes that count as a repetition: fewer come again by chance where values are few */
+    MIN = 4 * SAMPLE,       /* what is shorter is tried in full */
+    GLANCE = SAMPLE / 2,    /* is enough for noise */
+    NOISE_MIN = 2 * GLANCE, /* and what is shorter than this */
+    REPEAT = 8,             /* bytes that count as a repetition: fewer come again by chance where values are few */
     STRETCH = SAMPLE,
     TABLE_LOG2 = 12,
     GRID = 256, /* bytes between the places that are remembered of all bytes */
@@ -71,7 +72,7 @@ static inline bool repeats_at(const uint8_t *src, size_t step, size_t n, size_t 
     return false;
 }
 
-static bool repeats_far(const uint8_t *src, size_t n) {
+bool zipfs_repeats_far(const uint8_t *src, size_t n) {
     _Static_assert((1 << ZIPFS_CHUNK_LOG2_MAX) / GRID <= UINT16_MAX, "overflow");
     return repeats_at(src, 1, n, GRID, GRID / 8);
 }
@@ -82,7 +83,7 @@ bool zipfs_heads_repeat(const uint8_t *src, size_t step, size_t n) {
 }
 
 bool zipfs_repeats(const uint8_t *src, size_t n) {
-    return n < MIN || zipfs_repeats_nearby(src, n) || repeats_far(src, n);
+    return n < MIN || zipfs_repeats_nearby(src, n) || zipfs_repeats_far(src, n);
 }
 
 /* ---- noise ---- */
@@ -123,8 +124,8 @@ bool zipfs_words_are_many(const uint8_t *words, size_t n) {
 
 bool zipfs_is_noise(const struct zipfs_kernels *kernels, const uint8_t *src, size_t size, unsigned width) {
     uint8_t sample[GLANCE];
-    if (size < MIN * width || !top_is_flat(src, size, width))
+    if (size < NOISE_MIN || !top_is_flat(src, size, width))
         return false;
     take_sample(src, size, sample, GLANCE);
-    return bytes_are_even(kernels, sample) && zipfs_words_are_many(sample, GLANCE / 4) && !repeats_far(src, size);
+    return bytes_are_even(kernels, sample) && zipfs_words_are_many(sample, GLANCE / 4) && !zipfs_repeats_far(src, size);
 }

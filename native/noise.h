@@ -9,8 +9,9 @@
 uint64_t zipfs_sampled_entropy(const struct zipfs_kernels *kernels, const uint8_t *values, size_t n);
 
 /* Do bytes repeat, 8 or more at a time, so that zstd may find something? Nearby: in a stretch in the middle, in one
- * place of 128. Else also at any distance, for long; true for few bytes. */
+ * place of 128. Far: at any distance, for long; of 1 KiB or more. Else both; true for few bytes. */
 bool zipfs_repeats_nearby(const uint8_t *src, size_t n);
+bool zipfs_repeats_far(const uint8_t *src, size_t n);
 bool zipfs_repeats(const uint8_t *src, size_t n);
 
 /* The same for blocks, as far as their first 8 bytes tell: n of them, `step` bytes apart, 16 or more.

@@ -472,8 +472,10 @@ static void test_noise(void) {
     CHECK_EQUAL(runs[1].stored_size, HALF + ZIPFS_PLANE_RECORD);
     fill(plain, CHUNK, NOISE, ZIPFS_I16, &state);
     CHECK_EQUAL(round_trip(plain, CHUNK, 0, ZIPFS_LEVEL_DEFAULT, &whole, 1), CHUNK);
+    CHECK_EQUAL(round_trip(plain, CHUNK, 0, ZIPFS_LEVEL_DEFAULT, halves, 2), CHUNK);
     memcpy(plain + HALF + 777, plain + 100, HALF - 777); /* at a distance that is no multiple of anything */
     CHECK(round_trip(plain, CHUNK, 0, ZIPFS_LEVEL_DEFAULT, &whole, 1) < CHUNK / 100 * 52);
+    CHECK(round_trip(plain, CHUNK, 0, ZIPFS_LEVEL_DEFAULT, halves, 2) < CHUNK / 100 * 52);
     fill(plain, CHUNK, NOISE, ZIPFS_I16, &state);
     memset(plain + CHUNK / 32 * 27, 0, CHUNK / 20); /* between pieces of any sample of 16 */
     CHECK(round_trip(plain, CHUNK, 0, ZIPFS_LEVEL_DEFAULT, &whole, 1) < CHUNK / 100 * 96);
