@@ -1,8 +1,11 @@
 #include "api.h"
 
+#include "waiting.h"
+
 const struct zipfs_api zipfs_api = {
     .size = ZIPFS_API_SIZE,
     .log = zipfs_log,
+    .on_wait = zipfs_on_wait,
     .file_unref = zipfs_file_unref,
     .file_join = zipfs_file_join,
     .file_leave = zipfs_file_leave,

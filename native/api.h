@@ -13,6 +13,7 @@
 struct zipfs_api {
     size_t size; /* ZIPFS_API_SIZE */
     void (*log)(const char *line);
+    void (*on_wait)(void (*about_to_wait)(void));
     void (*file_unref)(struct zipfs_file *file);
     void (*file_join)(struct zipfs_file *file);
     void (*file_leave)(struct zipfs_file *file);

@@ -9,6 +9,7 @@
 
 #include "common.h"
 #include "pages.h"
+#include "waiting.h"
 
 enum { BUFFER_ALIGN = 4096, BUCKETS_MIN = 64, BUCKETS_MAX = 1 << 20, SPARES_MAX = 4, JOBS_MAX = 1024 };
 
@@ -323,6 +324,7 @@ static void touch(struct zipfs_cache *cache, struct node *node) {
 static int await(struct zipfs_cache *cache, struct zipfs_record *record, struct node *node) {
     if (node->state == LOADING) {
         ZIPFS_COUNT(record->counters.cache_waits, 1);
+        zipfs_about_to_wait();
         while (node->state == LOADING)
             pthread_cond_wait(&node->loaded, &cache->lock);
     } else {

@@ -11,6 +11,7 @@
 #include "copy.h"
 #include "log.h"
 #include "reader.h"
+#include "waiting.h"
 
 /* Stored bytes per pread, so that they are still in L2 when they are decoded, with place for what they become: O_DIRECT
  * reads are 1.04 times as fast as with 1 MiB (quartiles 1.03 to 1.07; L2 of 1 MiB). */
@@ -123,6 +124,7 @@ static enum zipfs_status read_payloads(struct zipfs_file *file, const struct zip
         return ZIPFS_OK;
     zipfs_pool_give_seat(file->pool, *seat);
     *seat = NULL;
+    zipfs_about_to_wait();
     enum zipfs_status status =
         zipfs_source_read_rest(&file->source, dst + done, batch->stored_size - done, batch->offset + done);
     return status == ZIPFS_OK ? zipfs_pool_take_seat(file->pool, file->header->chunk_log2, seat) : status;

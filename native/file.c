@@ -14,6 +14,7 @@
 #include "io.h"
 #include "log.h"
 #include "reader.h"
+#include "waiting.h"
 
 enum {
     PART_SIZE = 1 << 20,  /* what one thread reads of a large request; a power of two */
@@ -287,6 +288,7 @@ static ssize_t read_container(struct zipfs_file *file, uint8_t *dst, size_t size
 
 static ssize_t read_plain(struct zipfs_file *file, uint8_t *dst, size_t size, uint64_t offset,
                           struct zipfs_slices *slices) {
+    zipfs_about_to_wait();
     ssize_t got = pread_full(file->fd, dst, size, offset);
     if (got > 0)
         add_slice(slices, dst, (size_t)got, NULL);

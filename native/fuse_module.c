@@ -234,13 +234,13 @@ static int tree_stats(void *context, char **text_ret) {
 /* ---- Session ---- */
 
 static int session_init(SessionObject *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"operations", "mountpoint", "options", "max_threads", NULL};
+    static char *names[] = {"operations", "mountpoint", "options", "num_ready", "max_threads", NULL};
     struct zipfs_session_options options = {0};
     PyObject *operations;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OyyI:Session", names, &operations, &options.mountpoint,
-                                     &options.mount_options, &options.max_threads))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OyyII:Session", names, &operations, &options.mountpoint,
+                                     &options.mount_options, &options.num_ready, &options.max_threads))
         return -1;
-    if (self->session || options.max_threads == 0) {
+    if (self->session || options.num_ready == 0 || options.max_threads == 0) {
         PyErr_SetString(PyExc_ValueError, "a Session is made once, and needs a thread or more");
         return -1;
     }

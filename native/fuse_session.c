@@ -1,4 +1,4 @@
-/* See fuse_session.h. One thread runs libfuse's loop, which starts and ends the threads that serve. */
+/* See fuse_session.h. */
 #include "fuse_session.h"
 
 #include <errno.h>
@@ -7,21 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fuse_operations.h"
+#include "fuse_threads.h"
 
-enum { WAKE_EVERY_MS = 20, STOP_TIMEOUT_MS = 3000, LINE_MAX_SIZE = 1024 };
+enum { STOP_TIMEOUT_MS = 3000, LINE_MAX_SIZE = 1024 };
 
 struct zipfs_session {
     struct zipfs_served served; /* first: the operations know the session by it */
     struct fuse_session *fuse;
-    struct fuse_loop_config *config;
+    struct zipfs_threads *threads;
     char *mountpoint;
     int end_fd;
-    pthread_t thread;
-    bool is_mounted, has_thread;
+    bool is_mounted, has_started;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool has_begun, has_ended; /* under the lock */
@@ -47,17 +46,6 @@ static struct fuse_session *new_fuse_session(const char *mount_options, void *us
     return fuse;
 }
 
-/* Threads that were started stay. They share one descriptor: one for each (clone_fd) was no faster on 2 cores, and
- * users may be unable to open it. */
-static struct fuse_loop_config *new_loop_config(unsigned max_threads) {
-    struct fuse_loop_config *config = fuse_loop_cfg_create();
-    if (config) {
-        fuse_loop_cfg_set_max_threads(config, max_threads);
-        fuse_loop_cfg_set_idle_threads(config, max_threads);
-    }
-    return config;
-}
-
 int zipfs_session_create(const struct zipfs_session_options *options, const struct zipfs_api *api,
                          const struct zipfs_session_tree *tree, struct zipfs_session **session_ret) {
     struct zipfs_session *session = calloc(1, sizeof *session);
@@ -68,16 +56,18 @@ int zipfs_session_create(const struct zipfs_session_options *options, const stru
     pthread_cond_init(&session->changed, NULL);
     session->end_fd = eventfd(0, EFD_CLOEXEC);
     session->mountpoint = strdup(options->mountpoint);
-    session->config = new_loop_config(options->max_threads);
     session->served.nodes = zipfs_nodes_create();
     session->served.replies = zipfs_replies_create();
     int error = 0;
     if (session->end_fd < 0)
         error = errno;
-    else if (!session->mountpoint || !session->config || !session->served.nodes || !session->served.replies)
+    else if (!session->mountpoint || !session->served.nodes || !session->served.replies)
         error = ENOMEM;
     else if (!(session->fuse = new_fuse_session(options->mount_options, &session->served)))
         error = EINVAL;
+    else if (!(session->threads =
+                   zipfs_threads_create(session->fuse, api, options->num_ready, options->max_threads)))
+        error = ENOMEM;
     if (error)
         zipfs_session_free(session);
     else
@@ -90,8 +80,7 @@ void zipfs_session_free(struct zipfs_session *session) {
         return;
     if (session->fuse)
         fuse_session_destroy(session->fuse);
-    if (session->config)
-        fuse_loop_cfg_destroy(session->config);
+    zipfs_threads_free(session->threads);
     if (session->end_fd >= 0)
         close(session->end_fd);
     zipfs_replies_free(session->served.replies);
@@ -115,47 +104,31 @@ static void log_line(enum fuse_log_level level, const char *format, va_list args
     log_api->log(line);
 }
 
-static void *serve(void *context) {
+static void note_end(void *context) {
     struct zipfs_session *session = context;
-    sigset_t wake;
-    sigemptyset(&wake);
-    sigaddset(&wake, ZIPFS_SESSION_SIGNAL);
-    pthread_sigmask(SIG_UNBLOCK, &wake, NULL);
-    fuse_session_loop_mt(session->fuse, session->config);
     pthread_mutex_lock(&session->lock);
     session->has_ended = true;
     pthread_cond_signal(&session->changed);
     pthread_mutex_unlock(&session->lock);
     eventfd_write(session->end_fd, 1);
-    return NULL;
 }
 
 static void wake_up(int number) {
     (void)number; /* system calls return with EINTR, which is all that is wanted */
 }
 
-/* Starts the thread with all signals blocked. Returns an errno. */
-static int start_thread(struct zipfs_session *session) {
-    struct sigaction action = {.sa_handler = wake_up};
-    sigset_t blocked, old;
-    sigaction(ZIPFS_SESSION_SIGNAL, &action, NULL);
-    sigfillset(&blocked);
-    pthread_sigmask(SIG_SETMASK, &blocked, &old);
-    int error = pthread_create(&session->thread, NULL, serve, session);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    session->has_thread = error == 0;
-    return error;
-}
-
 int zipfs_session_start(struct zipfs_session *session) {
-    if (session->is_mounted || session->has_thread)
+    struct sigaction action = {.sa_handler = wake_up};
+    if (session->is_mounted || session->has_started)
         return EINVAL;
     if (fuse_session_mount(session->fuse, session->mountpoint) != 0)
         return EIO;
     session->is_mounted = true;
-    int error = start_thread(session);
+    sigaction(ZIPFS_SESSION_SIGNAL, &action, NULL);
+    int error = zipfs_threads_start(session->threads, note_end, session);
     if (error)
         return error;
+    session->has_started = true;
     pthread_mutex_lock(&session->lock);
     while (!session->has_begun && !session->has_ended)
         pthread_cond_wait(&session->changed, &session->lock);
@@ -174,30 +147,9 @@ int zipfs_session_fd(const struct zipfs_session *session) {
 
 /* ---- ending ---- */
 
-static bool join_within(pthread_t thread, long timeout_ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += timeout_ms * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    return pthread_timedjoin_np(thread, NULL, &until) == 0;
-}
-
-/* Wakes the loop's thread until it sees that it should end; a signal that comes just before it sleeps is lost. */
-static bool end_loop(struct zipfs_session *session) {
-    fuse_session_exit(session->fuse);
-    for (long waited_ms = 0; waited_ms < STOP_TIMEOUT_MS; waited_ms += WAKE_EVERY_MS) {
-        pthread_kill(session->thread, ZIPFS_SESSION_SIGNAL);
-        if (join_within(session->thread, WAKE_EVERY_MS))
-            return true;
-    }
-    return false;
-}
-
 bool zipfs_session_stop(struct zipfs_session *session) {
-    bool has_ended = !session->has_thread || end_loop(session);
-    session->has_thread = !has_ended;
-    if (session->is_mounted) /* after the loop: this closes the descriptor that it reads */
+    bool has_ended = zipfs_threads_stop(session->threads, STOP_TIMEOUT_MS);
+    if (session->is_mounted) /* after the threads: this closes the descriptor that they read */
         fuse_session_unmount(session->fuse);
     session->is_mounted = false;
     return has_ended;

@@ -2,7 +2,7 @@
  * A mount served through libfuse's low-level interface. Names and attributes come from a tree, by callbacks; bytes come
  * from zipfs_file_read(), without any callback. Knows nothing of Python.
  *
- * The session's threads are libfuse's; they have all signals blocked but ZIPFS_SESSION_SIGNAL, which wakes them.
+ * The session's threads have all signals blocked but ZIPFS_SESSION_SIGNAL, which wakes them.
  */
 #ifndef ZIPFS_FUSE_SESSION_H
 #define ZIPFS_FUSE_SESSION_H
@@ -35,7 +35,7 @@ struct zipfs_session_tree {
 struct zipfs_session_options {
     const char *mountpoint;
     const char *mount_options; /* as after mount's -o */
-    unsigned max_threads;
+    unsigned num_ready, max_threads; /* threads that wait for requests, and with those that wait for other things */
 };
 
 struct zipfs_session;

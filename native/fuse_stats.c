@@ -49,10 +49,16 @@ void zipfs_stats_open(fuse_req_t request, struct fuse_file_info *info) {
         free(text);
 }
 
+/* The reply is of a copy: who has got it may close the file before it has returned here. */
 void zipfs_stats_read(fuse_req_t request, size_t size, off_t offset, const struct fuse_file_info *info) {
     const char *text = (const char *)(uintptr_t)info->fh;
     size_t text_size = strlen(text), start = (size_t)offset < text_size ? (size_t)offset : text_size;
-    fuse_reply_buf(request, text + start, size < text_size - start ? size : text_size - start);
+    char *part = strndup(text + start, size);
+    if (part)
+        fuse_reply_buf(request, part, strlen(part));
+    else
+        fuse_reply_err(request, ENOMEM);
+    free(part);
 }
 
 void zipfs_stats_release(fuse_req_t request, struct fuse_file_info *info) {

@@ -35,8 +35,12 @@ class Operations(Protocol):
 class Session:
     """A mount served by threads of its own, which have all signals blocked but SIGUSR1."""
 
-    def __init__(self, operations: Operations, mountpoint: bytes, options: bytes, max_threads: int) -> None:
-        """options: as after mount's -o."""
+    def __init__(
+        self, operations: Operations, mountpoint: bytes, options: bytes, num_ready: int, max_threads: int
+    ) -> None:
+        """options: as after mount's -o; num_ready: threads that wait for requests, of max_threads with those that wait
+        for something else.
+        """
     def start(self) -> None:
         """Mounts and serves. OSError when it cannot be; libfuse has then said why on stderr."""
     def fileno(self) -> int:

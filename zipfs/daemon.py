@@ -117,7 +117,7 @@ def serve(settings: Settings, on_ready) -> None:
 
     start_thread(lambda: trim_when_idle(cache, settings.idle_s))
     if settings.driver == "native" or (settings.driver is None and is_native_best()):
-        native.serve(tree, report, mountpoint, settings.options, on_ready)
+        native.serve(tree, report, mountpoint, settings.options, settings.jobs, on_ready)
     else:
         fusepy.serve(settings.driver, tree, report, mountpoint, settings.options, on_ready)
 

@@ -75,7 +75,7 @@ def session(operations, tmp_path):
     if reason:
         pytest.skip(reason)
     (tmp_path / "mnt").mkdir()
-    session = native.load().Session(operations, os.fsencode(tmp_path / "mnt"), b"ro,fsname=zipfs,subtype=zipfs", 4)
+    session = native.load().Session(operations, os.fsencode(tmp_path / "mnt"), b"ro,fsname=zipfs,subtype=zipfs", 1, 4)
     yield session
     assert session.stop()
 
@@ -219,11 +219,11 @@ def test_the_end_is_told(mnt, session):
 def test_misuse(session, operations, tmp_path):
     session_type = type(session)
     with pytest.raises(ValueError, match="needs a thread"):
-        session_type(operations, b"/nowhere", b"ro", 0)
+        session_type(operations, b"/nowhere", b"ro", 1, 0)
     with pytest.raises(OSError, match="Invalid argument"):
-        session_type(operations, b"/nowhere", b"no_such_option", 1)
+        session_type(operations, b"/nowhere", b"no_such_option", 1, 1)
     with pytest.raises(OSError):
-        session_type(operations, os.fsencode(tmp_path / "none"), b"ro", 1).start()
+        session_type(operations, os.fsencode(tmp_path / "none"), b"ro", 1, 1).start()
     session.start()
     with pytest.raises(OSError, match="Invalid argument"):
         session.start()

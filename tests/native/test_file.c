@@ -9,6 +9,7 @@
 #include "common.h"
 #include "container.h"
 #include "sample.h"
+#include "waiting.h"
 
 enum { CHUNK_LOG2 = 16, NUM_THREADS = 8, NUM_READS = 100 };
 
@@ -356,6 +357,27 @@ static void test_pass_through(void) {
     zipfs_file_unref(file);
 }
 
+static int num_waits;
+
+static void note_wait(void) {
+    num_waits++;
+}
+
+/* Who serves others with this thread is told that the disk may have to be waited for. */
+static void test_waits_are_told(void) {
+    struct zipfs_cache *cache = new_cache(0);
+    struct zipfs_file *file;
+    uint8_t dst[100];
+    CHECK_EQUAL(zipfs_file_open(cache, sample_fd(sample.plain, sample.plain_size), "plain", true, &file), ZIPFS_OK);
+    zipfs_on_wait(note_wait);
+    CHECK_EQUAL(zipfs_file_pread(file, dst, 100, 777), 100);
+    zipfs_on_wait(NULL);
+    CHECK_EQUAL(zipfs_file_pread(file, dst, 100, 777), 100);
+    CHECK_EQUAL(num_waits, 1);
+    zipfs_file_unref(file);
+    zipfs_cache_free(cache);
+}
+
 static void test_fuse_read(void) {
     struct zipfs_cache *cache = new_cache(1 << 20);
     struct zipfs_file *file = open_sample(cache);
@@ -399,6 +421,7 @@ int main(void) {
     test_damage();
     test_truncated_while_open();
     test_pass_through();
+    test_waits_are_told();
     test_fuse_read();
     test_not_a_container();
     sample_free(&sample);

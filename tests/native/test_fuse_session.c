@@ -1,10 +1,11 @@
-/* A mount of a tree in memory: what the kernel makes of its answers, two versions of one path, and its end while files
- * are open. Only where this process may mount. */
+/* A mount of a tree in memory: what the kernel makes of its answers, two versions of one path, requests that wait, and
+ * its end while files are open. Only where this process may mount. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -14,14 +15,16 @@
 #include "fuse_session.h"
 #include "sample.h"
 
-enum { CHUNK_LOG2 = 16, NUM_NAMES = 3000, NUM_READERS = 4, SKIPPED = 77 };
+enum { CHUNK_LOG2 = 16, NUM_NAMES = 3000, NUM_READERS = 4, NUM_STUCK = 3, SKIPPED = 77 };
 
-/* The tree: ".", "many" with empty files, "weights" in version 1 or 2, "link". */
+/* The tree: ".", "many" with empty files, "weights" in version 1 or 2, "link", of which some requests get no answer until
+ * they may go on. */
 static struct sample samples[2];
 static struct zipfs_cache *cache;
 static struct zipfs_file *files[2];
 static _Atomic int present; /* the version of "weights" */
-static _Atomic int num_lookups;
+static _Atomic int num_lookups, num_to_wait;
+static sem_t may_go_on;
 
 static struct zipfs_version folder_version(uint64_t ino) {
     return (struct zipfs_version){.dev = 1, .ino = ino, .mode = S_IFDIR | 0755, .num_links = 2, .block_size = 4096};
@@ -70,6 +73,10 @@ static int tree_list(void *context, const char *path, struct zipfs_listing *list
 static int tree_readlink(void *context, const char *path, char *dst, size_t capacity) {
     (void)context, (void)path;
     CHECK(capacity > 8);
+    if (num_to_wait > 0) {
+        num_to_wait--;
+        sem_wait(&may_go_on);
+    }
     strcpy(dst, "weights");
     return 0;
 }
@@ -110,7 +117,7 @@ static const char *at(const char *name) {
 }
 
 static struct zipfs_session *start_session(void) {
-    const struct zipfs_session_options options = {mountpoint, "ro,fsname=zipfs,subtype=zipfs", 6};
+    const struct zipfs_session_options options = {mountpoint, "ro,fsname=zipfs,subtype=zipfs", 1, 6};
     struct zipfs_session *session;
     CHECK_EQUAL(zipfs_session_create(&options, &zipfs_api, &tree, &session), 0);
     if (zipfs_session_start(session) != 0) {
@@ -236,6 +243,30 @@ static void test_versions(void) {
     present = 0;
 }
 
+static void *follow(void *context) {
+    char target[16];
+    CHECK_EQUAL(readlink(at("link"), target, sizeof target), 7);
+    return context;
+}
+
+/* One thread is to wait for requests, but while three wait for something else, others are served. */
+static void test_waiting_requests(void) {
+    pthread_t threads[NUM_STUCK];
+    CHECK_EQUAL(sem_init(&may_go_on, 0, 0), 0);
+    num_to_wait = NUM_STUCK;
+    for (int i = 0; i < NUM_STUCK; i++)
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, follow, NULL), 0);
+    while (num_to_wait > 0)
+        usleep(1000);
+    test_attributes();
+    test_readers();
+    for (int i = 0; i < NUM_STUCK; i++)
+        sem_post(&may_go_on);
+    for (int i = 0; i < NUM_STUCK; i++)
+        pthread_join(threads[i], NULL);
+    test_attributes();
+}
+
 int main(void) {
     for (int i = 0; i < 2; i++) {
         sample_make(&samples[i], (20 << CHUNK_LOG2) - 1234 * (i + 1), CHUNK_LOG2, 5 + (uint64_t)i);
@@ -250,6 +281,7 @@ int main(void) {
     test_attributes();
     test_listing(session);
     test_readers();
+    test_waiting_requests();
     test_versions();
     int fd = open(at("weights"), O_RDONLY);
     CHECK(zipfs_session_stop(session)); /* although it is open */

@@ -17,7 +17,7 @@ from zipfs.errors import MountError
 from zipfs.tree import Tree, stale
 
 MAX_THREADS = max(10, 2 * (os.cpu_count() or 1))
-"""More than CPUs, since a read that waits for the disk holds one."""
+"""More than CPUs, since what waits for the disk holds one."""
 OPTIONS = ("fsname=zipfs", "subtype=zipfs", "ro", "nosuid", "nodev", "default_permissions")
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -75,16 +75,19 @@ def serve(
     report: Callable[[], bytes],
     mountpoint: bytes,
     options: dict[str, bool],
+    jobs: int,
     on_ready: Callable[[], None],
 ) -> None:
     """Mounts, serves and returns once unmounted. report: gives what the file zipfs.names.STATS holds; `options` are
-    those of mount(8). on_ready is called when requests are answered.
+    those of mount(8); jobs: threads that are at work at one time, 0: one per CPU. on_ready is called when requests are
+    answered.
 
     For the main thread, which waits for signals while others serve. RuntimeError when libfuse cannot mount; it has
     said why on stderr.
     """
     words = ",".join((*OPTIONS, *options)).encode()
-    session = load().Session(Operations(tree, report), mountpoint, words, MAX_THREADS)
+    num_ready = jobs or len(os.sched_getaffinity(0))
+    session = load().Session(Operations(tree, report), mountpoint, words, num_ready, max(MAX_THREADS, num_ready))
     with noting_signals() as signal_fd:
         try:
             session.start()
