@@ -12,6 +12,12 @@
 
 enum { NUM_PARTS = 500, NUM_CALLERS = 6 };
 
+#ifdef __SANITIZE_THREAD__ /* ThreadSanitizer does not support threads in a child */
+enum { FORKS = false };
+#else
+enum { FORKS = true };
+#endif
+
 static void count_part(void *context, size_t index) {
     _Atomic unsigned char *done = context;
     usleep(index % 50 == 0 ? 200 : 0);
@@ -62,12 +68,11 @@ static void test_parts_run_at_once(void) {
     pthread_barrier_destroy(&barrier);
 }
 
-/* A child has no workers and starts its own. (ThreadSanitizer does not support that.) */
+/* A child has no workers and starts its own. */
 static void test_fork(void) {
-#ifndef __SANITIZE_THREAD__
     struct zipfs_workers *workers;
     CHECK_EQUAL(zipfs_workers_create(2, &workers), ZIPFS_OK);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < (FORKS ? 20 : 0); i++) {
         run_all(workers);
         pid_t child = fork();
         CHECK(child >= 0);
@@ -83,7 +88,6 @@ static void test_fork(void) {
     }
     run_all(workers);
     zipfs_workers_free(workers);
-#endif
 }
 
 struct shared_file {
@@ -138,11 +142,6 @@ static void fork_and_read(struct shared_file *shared) {
 /* A child of a process whose threads read at that time reads on: no lock is taken, no chunk is anybody's.
  * (ThreadSanitizer does not support that: there they read without forks.) */
 static void test_fork_while_others_read(void) {
-#ifdef __SANITIZE_THREAD__
-    enum { FORKS = false };
-#else
-    enum { FORKS = true };
-#endif
     enum { NUM_READERS = 3, NUM_FORKS = 15 };
     struct sample sample;
     struct zipfs_cache *cache;
@@ -195,9 +194,21 @@ static void *open_until_stopped(void *context) {
     return NULL;
 }
 
+static void fork_and_open(const struct opening *opening) {
+    int status;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        alarm(20);
+        open_and_close(opening, 1);
+        _exit(0);
+    }
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK_EQUAL(status, 0);
+}
+
 /* A child of a process whose threads open files at that time can open some itself. */
 static void test_fork_while_others_open(void) {
-#ifndef __SANITIZE_THREAD__
     enum { NUM_OPENERS = 3, NUM_FORKS = 20 };
     struct sample sample;
     struct opening opening = {.sample = &sample};
@@ -208,24 +219,13 @@ static void test_fork_while_others_open(void) {
         open_and_close(&opening, i);
     for (int i = 0; i < NUM_OPENERS; i++)
         CHECK_EQUAL(pthread_create(&threads[i], NULL, open_until_stopped, &opening), 0);
-    for (int i = 0; i < NUM_FORKS; i++) {
-        int status;
-        pid_t child = fork();
-        CHECK(child >= 0);
-        if (child == 0) {
-            alarm(20);
-            open_and_close(&opening, i);
-            _exit(0);
-        }
-        CHECK_EQUAL(waitpid(child, &status, 0), child);
-        CHECK_EQUAL(status, 0);
-    }
+    for (int i = 0; i < NUM_FORKS; i++)
+        FORKS ? fork_and_open(&opening) : (void)usleep(10000);
     opening.stop = true;
     for (int i = 0; i < NUM_OPENERS; i++)
         pthread_join(threads[i], NULL);
     zipfs_cache_free(opening.cache);
     sample_free(&sample);
-#endif
 }
 
 static void test_damage_in_a_large_read(struct sample *sample, struct zipfs_cache *cache, uint8_t *dst) {
