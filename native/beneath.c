@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "acl.h"
 #include "zipfs.h"
 
 enum { MAX_ATTEMPTS = 16 };
@@ -29,6 +30,8 @@ int zipfs_stat_beneath(int dir_fd, const char *path, struct stat *st_ret) {
     if (fd < 0)
         return fd;
     int error = fstat(fd, st_ret) == 0 ? 0 : -errno;
+    if (!error)
+        zipfs_apply_acl_at(fd, "", st_ret);
     close(fd);
     return error;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "acl.h"
 #include "io.h"
 
 enum { SET_SIZE = 4, NUM_SETS = 1 << 16 }; /* 14 MiB, of which the kernel gives what is touched; 100,000 files fit */
@@ -130,6 +131,7 @@ static int read_header(int fd, struct zipfs_found *found) {
     struct zipfs_header header;
     if (fstat(fd, &found->st) < 0)
         return -errno;
+    zipfs_apply_acl(fd, &found->st);
     if (!S_ISREG(found->st.st_mode))
         return -ENOENT;
     ssize_t got = pread_full(fd, head, sizeof head, 0);

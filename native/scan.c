@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "acl.h"
 #include "grow.h"
 #include "headers.h"
 
@@ -62,6 +63,7 @@ static bool look_at(struct zipfs_headers *headers, int folder_fd, const char *na
         return false;
     if (!S_ISREG(found->st.st_mode) && !S_ISDIR(found->st.st_mode) && !S_ISLNK(found->st.st_mode))
         return false;
+    zipfs_apply_acl_at(folder_fd, name, &found->st);
     return zipfs_look_into(headers, folder_fd, name, suffix, found) != -ENOENT;
 }
 

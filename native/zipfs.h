@@ -365,7 +365,8 @@ ZIPFS_API int zipfs_fuse3_read(const char *path, char *dst, size_t size, off_t o
 /* openat2(dir_fd, path, flags | O_CLOEXEC) that never leaves dir_fd and follows no symlink anywhere. Returns a
  * descriptor or -errno. */
 ZIPFS_API int zipfs_open_beneath(int dir_fd, const char *path, int flags);
-/* The attributes of what path is, of a symlink its own. 0 or -errno. */
+/* The attributes of what path is, of a symlink its own; the mode grants nobody but the owner what an access list of the
+ * file denies to anybody. 0 or -errno. */
 ZIPFS_API int zipfs_stat_beneath(int dir_fd, const char *path, struct stat *st_ret);
 
 /* What tells a folder's containers from other files, remembered by the identity of each version (device, inode, size,
@@ -377,7 +378,7 @@ ZIPFS_API uint64_t zipfs_headers_num_reads(struct zipfs_headers *headers); /* fi
 
 /* A file, folder or symlink of the source, and what is shown of it. */
 struct zipfs_found {
-    struct stat st; /* of the source */
+    struct stat st; /* of the source, its mode as above */
     bool is_container;
     uint64_t size, num_blocks, block_size; /* as shown; of a container whose header breaks a rule, the stored size */
     size_t name_offset;                    /* of a scan: in names, where each ends with its NUL */

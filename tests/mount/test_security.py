@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -67,6 +68,35 @@ def test_without_allow_other_another_user_sees_nothing(as_root, mounted, source)
     (source / "passed").write_bytes(b"x")
     os.chmod(source, 0o755)
     assert read_as_nobody(mounted(source).path, "passed") == [f"passed {errno.EACCES}"]
+
+
+@pytest.mark.parametrize("denied", ["g::---,u:12345:r--,m::r--", f"u:{NOBODY}:---,m::r--", f"g:{NOBODY}:---,m::r--"])
+def test_an_access_list_never_lets_in_whom_it_keeps_out(as_root, mounted, source, denied):
+    """The mode has the list's mask for the group's rights, and others' may be those of somebody who is named."""
+    setfacl = shutil.which("setfacl")
+    if not setfacl:
+        pytest.skip("setfacl (package acl) is not installed")
+    (source / "folder").mkdir()
+    put(source, "container", bf16_bytes(1, 100_000))
+    secrets = [source / "passed", source / "folder" / "passed", source / "container.zipfs"]
+    for path in secrets[:2]:
+        path.write_bytes(SECRET)
+    for path in secrets:
+        os.chmod(path, 0o604 if denied.startswith("u:") else 0o640)
+        if not denied.startswith("u:"):
+            os.chown(path, 0, NOBODY if denied.startswith("g::") else 0)
+        if subprocess.run([setfacl, "-m", denied, path], capture_output=True, check=False).returncode:
+            pytest.skip("the file system has no access lists")
+    os.chmod(source / "folder", 0o755)
+    os.chmod(source, 0o755)
+    names = ["passed", "folder/passed"]
+    denied_lines = [f"{name} {errno.EACCES}" for name in names]
+    assert read_as_nobody(source, *names) == denied_lines
+    path = mounted(source, options="allow_other").path
+    assert read_as_nobody(path, *names, "container") == [*denied_lines, f"container {errno.EACCES}"]
+    assert (path / "passed").read_bytes() == SECRET
+    for folder, _, files in os.walk(path):  # with attributes that come with the listing
+        assert [stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode) for name in files] == [0o600] * len(files)
 
 
 def test_permissions_taken_away_hold_at_once(as_root, mounted, source):
