@@ -16,9 +16,9 @@ static const char ACL_NAME[] = "system.posix_acl_access";
 enum { HEAD_SIZE = 4, ENTRY_SIZE = 8, VERSION = 2, MAX_ENTRIES = 256 };
 enum { TAG_USER = 2, TAG_GROUP_OBJ = 4, TAG_GROUP = 8, TAG_MASK = 16 };
 
-enum { ALL = 7, GROUP_SHIFT = 3 };
+enum { ALL = 7, WRITE = 2, GROUP_SHIFT = 3 };
 
-/* What everybody may do whom the list names, and the group. */
+/* What everybody may do whom the list names, and the group; and to write, which no mount lets anybody. */
 static unsigned least_rights(const uint8_t *list, size_t size) {
     unsigned least = ALL;
     if (size < HEAD_SIZE || zipfs_load32(list) != VERSION)
@@ -26,7 +26,7 @@ static unsigned least_rights(const uint8_t *list, size_t size) {
     for (size_t at = HEAD_SIZE; at + ENTRY_SIZE <= size; at += ENTRY_SIZE)
         if (zipfs_load16(list + at) & (TAG_USER | TAG_GROUP_OBJ | TAG_GROUP | TAG_MASK))
             least &= zipfs_load16(list + at + 2);
-    return least;
+    return least | WRITE;
 }
 
 /* Nobody but the owner may do anything where there is a list that cannot be read. */
