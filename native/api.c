@@ -7,6 +7,7 @@ const struct zipfs_api zipfs_api = {
     .log = zipfs_log,
     .on_wait = zipfs_on_wait,
     .file_unref = zipfs_file_unref,
+    .file_fd = zipfs_file_fd,
     .file_join = zipfs_file_join,
     .file_leave = zipfs_file_leave,
     .file_read = zipfs_file_read,

@@ -15,6 +15,7 @@ struct zipfs_api {
     void (*log)(const char *line);
     void (*on_wait)(void (*about_to_wait)(void));
     void (*file_unref)(struct zipfs_file *file);
+    int (*file_fd)(const struct zipfs_file *file);
     void (*file_join)(struct zipfs_file *file);
     void (*file_leave)(struct zipfs_file *file);
     ssize_t (*file_read)(struct zipfs_file *file, void *buffer, size_t size, uint64_t offset,

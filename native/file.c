@@ -109,6 +109,10 @@ uint64_t zipfs_file_size(const struct zipfs_file *file) {
     return file->size;
 }
 
+int zipfs_file_fd(const struct zipfs_file *file) {
+    return file->fd;
+}
+
 uint64_t zipfs_file_num_reads(const struct zipfs_file *file) {
     return atomic_load_explicit(&file->num_reads, memory_order_relaxed);
 }

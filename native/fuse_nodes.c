@@ -13,7 +13,7 @@ struct zipfs_node {
     uint64_t num_lookups; /* what the kernel was told, less what it forgot */
     unsigned num_pins;
     size_t num_open;
-    void *file; /* unless num_open is 0 */
+    void *shared; /* unless num_open is 0 */
     bool has_changed;
     struct zipfs_node *by_number_next, *by_version_next;
     struct zipfs_version version;
@@ -247,21 +247,21 @@ bool zipfs_node_has_changed(struct zipfs_nodes *nodes, struct zipfs_node *node) 
     return has_changed;
 }
 
-void *zipfs_node_open(struct zipfs_nodes *nodes, struct zipfs_node *node, void *file, bool *is_first_ret) {
+void *zipfs_node_open(struct zipfs_nodes *nodes, struct zipfs_node *node, void *shared, bool *is_first_ret) {
     pthread_mutex_lock(&nodes->lock);
     *is_first_ret = node->num_open++ == 0;
     if (*is_first_ret)
-        node->file = file;
-    void *shared = node->file;
+        node->shared = shared;
+    shared = node->shared;
     pthread_mutex_unlock(&nodes->lock);
     return shared;
 }
 
 void *zipfs_node_close(struct zipfs_nodes *nodes, struct zipfs_node *node) {
     pthread_mutex_lock(&nodes->lock);
-    void *file = --node->num_open == 0 ? node->file : NULL;
+    void *shared = --node->num_open == 0 ? node->shared : NULL;
     pthread_mutex_unlock(&nodes->lock);
-    return file;
+    return shared;
 }
 
 const char *zipfs_node_path(const struct zipfs_node *node) {

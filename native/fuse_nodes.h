@@ -45,11 +45,12 @@ void zipfs_nodes_update(struct zipfs_nodes *nodes, struct zipfs_node *node, stru
 /* Whether the node has had other contents before: the kernel may have pages of them. */
 bool zipfs_node_has_changed(struct zipfs_nodes *nodes, struct zipfs_node *node);
 
-/* One file serves all who have a node open at a time, so that no chunk is decoded for each of them. Counts one more who
- * has the node open, which stays until all have closed it. Returns the file that serves: for the first of them `file`,
- * whose reference becomes the node's; for others, with *is_first_ret false, that same one, and they keep theirs. */
-void *zipfs_node_open(struct zipfs_nodes *nodes, struct zipfs_node *node, void *file, bool *is_first_ret);
-/* Takes that back. Returns the file with its reference if nobody has the node open now, else NULL. */
+/* One thing serves all who have a node open at a time: of a container the file, so that no chunk is decoded for each of
+ * them, of what is passed through the id of fuse_backing.h, be it 0. Counts one more who has the node open, which stays
+ * until all have closed it. Returns what serves: for the first of them `shared`, which becomes the node's; for others,
+ * with *is_first_ret false, that of the first, and they keep theirs. */
+void *zipfs_node_open(struct zipfs_nodes *nodes, struct zipfs_node *node, void *shared, bool *is_first_ret);
+/* Takes that back. Returns what has served if nobody has the node open now, else NULL. */
 void *zipfs_node_close(struct zipfs_nodes *nodes, struct zipfs_node *node);
 
 size_t zipfs_nodes_count(struct zipfs_nodes *nodes);

@@ -183,11 +183,8 @@ static void op_readlink(fuse_req_t request, fuse_ino_t number) {
 
 /* ---- files ---- */
 
-/* The file that is to serve who opens the node, instead of `file`, which was opened for that. */
-static struct zipfs_file *share(struct zipfs_served *served, struct zipfs_node *node,
-                                const struct zipfs_version *version, struct zipfs_file *file) {
-    if (!version->is_container) /* its node may have another version by the next open */
-        return file;
+/* The file that is to serve who opens the node of a container, instead of `file`, which was opened for that. */
+static struct zipfs_file *share_file(struct zipfs_served *served, struct zipfs_node *node, struct zipfs_file *file) {
     bool is_first;
     struct zipfs_file *shared = zipfs_node_open(served->nodes, node, file, &is_first);
     if (!is_first)
@@ -196,13 +193,25 @@ static struct zipfs_file *share(struct zipfs_served *served, struct zipfs_node *
     return shared;
 }
 
-/* Takes back what share() gave. */
+/* The id by which the kernel reads what is passed through, the same for all who have the node open; 0: it asks. */
+static int32_t share_backing(struct zipfs_served *served, struct zipfs_node *node, struct zipfs_file *file) {
+    bool is_first;
+    int32_t id = zipfs_backing_open(&served->backing, served->api->file_fd(file));
+    void *shared = zipfs_node_open(served->nodes, node, (void *)(intptr_t)id, &is_first);
+    if (!is_first)
+        zipfs_backing_close(&served->backing, id);
+    return (int32_t)(intptr_t)shared;
+}
+
+/* Takes back what the node shares, and the file unless that is it. */
 static void close_file(struct zipfs_served *served, fuse_ino_t number, struct zipfs_file *file) {
     struct zipfs_version version;
     struct zipfs_node *node = zipfs_nodes_pin(served->nodes, number, &version);
     if (node && version.is_container) {
         served->api->file_leave(file);
         file = zipfs_node_close(served->nodes, node);
+    } else if (node) {
+        zipfs_backing_close(&served->backing, (int32_t)(intptr_t)zipfs_node_close(served->nodes, node));
     }
     if (node)
         zipfs_nodes_unpin(served->nodes, node);
@@ -225,8 +234,11 @@ static void op_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info
     struct zipfs_file *file = NULL;
     int error = node ? served->tree.open(served->tree.context, zipfs_node_path(node), &version, &file) : ESTALE;
     bool has_changed = node && zipfs_node_has_changed(served->nodes, node);
-    if (!error)
-        file = share(served, node, &version, file);
+    int32_t backing_id = 0;
+    if (!error && version.is_container)
+        file = share_file(served, node, file);
+    else if (!error) /* the file stays: its node may have another version by the next open */
+        backing_id = share_backing(served, node, file);
     if (node)
         zipfs_nodes_unpin(served->nodes, node);
     if (error) {
@@ -235,7 +247,7 @@ static void op_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info
     }
     info->fh = (uintptr_t)file;
     info->keep_cache = !has_changed;
-    if (fuse_reply_open(request, info) != 0)
+    if (zipfs_backing_reply_open(request, info, backing_id) != 0)
         close_file(served, number, file);
 }
 

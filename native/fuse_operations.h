@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 
+#include "fuse_backing.h"
 #include "fuse_replies.h"
 #include "fuse_session.h"
 
@@ -16,6 +17,7 @@ struct zipfs_served {
     struct zipfs_session_tree tree;
     struct zipfs_nodes *nodes;
     struct zipfs_replies *replies;
+    struct zipfs_backing backing;
     _Atomic int64_t looked_at_ns; /* when something that is no folder was looked up last; of the monotonic clock */
     void (*on_init)(struct zipfs_served *served); /* the kernel and libfuse have agreed */
 };

@@ -124,6 +124,7 @@ int zipfs_session_start(struct zipfs_session *session) {
     if (fuse_session_mount(session->fuse, session->mountpoint) != 0)
         return EIO;
     session->is_mounted = true;
+    zipfs_backing_negotiate(&session->served.backing, session->fuse); /* without it, all reads come here */
     sigaction(ZIPFS_SESSION_SIGNAL, &action, NULL);
     int error = zipfs_threads_start(session->threads, note_end, session);
     if (error)

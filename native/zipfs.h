@@ -319,6 +319,7 @@ ZIPFS_API void zipfs_file_unref(struct zipfs_file *file); /* the last one closes
 ZIPFS_API void zipfs_file_join(struct zipfs_file *file);
 ZIPFS_API void zipfs_file_leave(struct zipfs_file *file);
 ZIPFS_API uint64_t zipfs_file_size(const struct zipfs_file *file); /* plain size */
+ZIPFS_API int zipfs_file_fd(const struct zipfs_file *file);        /* of the source; the file's */
 /* Reads begun so far, of this version alone. */
 ZIPFS_API uint64_t zipfs_file_num_reads(const struct zipfs_file *file);
 /* Counters of all versions that were open under this name one after the other, as long as the cache remembers. */
