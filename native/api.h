@@ -14,12 +14,15 @@ struct zipfs_api {
     size_t size; /* ZIPFS_API_SIZE */
     void (*log)(const char *line);
     void (*on_wait)(void (*about_to_wait)(void));
+    void (*file_ref)(struct zipfs_file *file);
     void (*file_unref)(struct zipfs_file *file);
     int (*file_fd)(const struct zipfs_file *file);
     void (*file_join)(struct zipfs_file *file);
     void (*file_leave)(struct zipfs_file *file);
     ssize_t (*file_read)(struct zipfs_file *file, void *buffer, size_t size, uint64_t offset,
                          struct zipfs_slices *slices_ret);
+    ssize_t (*file_pread)(struct zipfs_file *file, void *dst, size_t size, uint64_t offset);
+    bool (*file_has_served)(struct zipfs_file *file, size_t size);
     void (*file_put)(struct zipfs_file *file, const struct zipfs_slices *slices);
 };
 

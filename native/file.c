@@ -113,6 +113,12 @@ int zipfs_file_fd(const struct zipfs_file *file) {
     return file->fd;
 }
 
+bool zipfs_file_has_served(struct zipfs_file *file, size_t size) {
+    uint64_t before = atomic_fetch_add_explicit(&file->num_served, size, memory_order_relaxed);
+    uint64_t about_all = file->size - file->size / 16;
+    return before < about_all && before + size >= about_all;
+}
+
 uint64_t zipfs_file_num_reads(const struct zipfs_file *file) {
     return atomic_load_explicit(&file->num_reads, memory_order_relaxed);
 }

@@ -8,7 +8,7 @@
 
 struct zipfs_file {
     _Atomic unsigned refs, num_openers;
-    _Atomic uint64_t num_reads;
+    _Atomic uint64_t num_reads, num_served;
     struct zipfs_cache *cache;
     struct zipfs_record *record; /* in the cache */
     struct zipfs_counters *counters;

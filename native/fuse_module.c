@@ -234,12 +234,15 @@ static int tree_stats(void *context, char **text_ret) {
 /* ---- Session ---- */
 
 static int session_init(SessionObject *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"operations", "mountpoint", "options", "num_ready", "max_threads", NULL};
+    static char *names[] = {"operations", "mountpoint", "options", "num_ready", "max_threads", "resident_size", NULL};
+    unsigned long long resident_size = 0;
     struct zipfs_session_options options = {0};
     PyObject *operations;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OyyII:Session", names, &operations, &options.mountpoint,
-                                     &options.mount_options, &options.num_ready, &options.max_threads))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OyyII|K:Session", names, &operations, &options.mountpoint,
+                                     &options.mount_options, &options.num_ready, &options.max_threads,
+                                     &resident_size))
         return -1;
+    options.resident_size = resident_size;
     if (self->session || options.num_ready == 0 || options.max_threads == 0) {
         PyErr_SetString(PyExc_ValueError, "a Session is made once, and needs a thread or more");
         return -1;
@@ -290,6 +293,22 @@ static PyObject *session_num_nodes(SessionObject *self, PyObject *unused) {
     return session ? PyLong_FromSize_t(zipfs_session_num_nodes(session)) : NULL;
 }
 
+static PyObject *session_passes_through(SessionObject *self, PyObject *unused) {
+    (void)unused;
+    struct zipfs_session *session = session_of(self);
+    return session ? PyBool_FromLong(zipfs_session_passes_through(session)) : NULL;
+}
+
+static PyObject *session_residents(SessionObject *self, PyObject *unused) {
+    (void)unused;
+    struct zipfs_session *session = session_of(self);
+    uint64_t num, size;
+    if (!session)
+        return NULL;
+    zipfs_session_count_residents(session, &num, &size);
+    return Py_BuildValue("(KK)", (unsigned long long)num, (unsigned long long)size);
+}
+
 static bool stop(SessionObject *self) {
     struct zipfs_session *session = self->session;
     bool has_ended;
@@ -326,6 +345,8 @@ static PyMethodDef session_methods[] = {
     {"start", (PyCFunction)session_start, METH_NOARGS, "Mounts and serves."},
     {"fileno", (PyCFunction)session_fileno, METH_NOARGS, "Readable once the session has ended."},
     {"num_nodes", (PyCFunction)session_num_nodes, METH_NOARGS, "Inodes that the kernel knows."},
+    {"passes_through", (PyCFunction)session_passes_through, METH_NOARGS, "Whether the kernel reads plain files itself."},
+    {"residents", (PyCFunction)session_residents, METH_NOARGS, "Files kept whole in memory, and their bytes."},
     {"stop", (PyCFunction)session_stop, METH_NOARGS, "Ends and unmounts; False when a request is stuck."},
     {NULL, NULL, 0, NULL},
 };

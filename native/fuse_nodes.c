@@ -35,7 +35,8 @@ static bool is_same_node(const struct zipfs_version *one, const struct zipfs_ver
     if (S_ISDIR(one->mode))
         return true;
     return one->mode == other->mode && one->uid == other->uid && one->gid == other->gid
-           && one->is_container == other->is_container && (!one->is_container || has_same_contents(one, other));
+           && one->is_container == other->is_container
+           && (!one->is_container || (one->copy == other->copy && has_same_contents(one, other)));
 }
 
 struct zipfs_nodes {
@@ -144,13 +145,14 @@ static void set_version(struct zipfs_node *node, const struct zipfs_version *ver
     node->version = *version;
 }
 
-static void drop_if_unused(struct zipfs_nodes *nodes, struct zipfs_node *node) {
+static bool drop_if_unused(struct zipfs_nodes *nodes, struct zipfs_node *node) {
     if (node->num_lookups > 0 || node->num_pins > 0 || node->num_open > 0)
-        return;
+        return false;
     remove_node(nodes, node);
     free(node);
     nodes->num_nodes--;
     resize(nodes);
+    return true;
 }
 
 /* ---- public ---- */
@@ -202,16 +204,19 @@ uint64_t zipfs_nodes_enter(struct zipfs_nodes *nodes, const char *path, const st
     return number;
 }
 
-void zipfs_nodes_forget(struct zipfs_nodes *nodes, uint64_t number, uint64_t num_lookups) {
+uint64_t zipfs_nodes_forget(struct zipfs_nodes *nodes, uint64_t number, uint64_t num_lookups) {
+    uint64_t copy = 0;
     if (number == ZIPFS_ROOT_NODE)
-        return;
+        return 0;
     pthread_mutex_lock(&nodes->lock);
     struct zipfs_node *node = find_number(nodes, number);
     if (node) {
         node->num_lookups -= num_lookups < node->num_lookups ? num_lookups : node->num_lookups;
-        drop_if_unused(nodes, node);
+        uint64_t own = node->version.copy;
+        copy = drop_if_unused(nodes, node) ? own : 0;
     }
     pthread_mutex_unlock(&nodes->lock);
+    return copy;
 }
 
 struct zipfs_node *zipfs_nodes_pin(struct zipfs_nodes *nodes, uint64_t number, struct zipfs_version *version_ret) {

@@ -17,6 +17,7 @@ struct zipfs_version {
     int64_t atime_ns, mtime_ns, ctime_ns;
     uint32_t mode, num_links, uid, gid, block_size;
     bool is_container;
+    uint64_t copy; /* of fuse_resident.h, from which it is served; 0: none */
 };
 
 enum { ZIPFS_ROOT_NODE = 1 };
@@ -31,8 +32,9 @@ void zipfs_nodes_free(struct zipfs_nodes *nodes); /* nothing is pinned; NULL is 
 /* The number of the node that this version of path belongs to, which is made if there is none, and counts one more
  * lookup of it. Its version becomes this one. 0: no memory. Numbers are never used twice. */
 uint64_t zipfs_nodes_enter(struct zipfs_nodes *nodes, const char *path, const struct zipfs_version *version);
-/* Takes so many lookups back; the node goes with the last one. */
-void zipfs_nodes_forget(struct zipfs_nodes *nodes, uint64_t number, uint64_t num_lookups);
+/* Takes so many lookups back; the node goes with the last one. Returns the copy that it was served from, if it has gone
+ * with this call, else 0. */
+uint64_t zipfs_nodes_forget(struct zipfs_nodes *nodes, uint64_t number, uint64_t num_lookups);
 
 /* The node of that number, which stays until it is unpinned, and its version unless version_ret is NULL. NULL: the
  * kernel was never told of such a node. */

@@ -78,8 +78,11 @@ static double validity(const struct zipfs_version *version) {
 /* What the kernel is told of a version of path; counts as a lookup of its node. ino 0: no memory. */
 static struct fuse_entry_param enter(struct zipfs_served *served, const char *path,
                                      const struct zipfs_version *version) {
+    struct zipfs_version shown = *version;
+    if (served->residents && version->is_container)
+        shown.copy = zipfs_residents_find(served->residents, version);
     return (struct fuse_entry_param){
-        .ino = zipfs_nodes_enter(served->nodes, path, version),
+        .ino = zipfs_nodes_enter(served->nodes, path, &shown),
         .attr = to_stat(version),
         .attr_timeout = validity(version),
         .entry_timeout = VALID_S,
@@ -97,6 +100,12 @@ static int join_path(const char *folder, const char *name, char dst[PATH_MAX]) {
     }
     memcpy(dst + folder_size, name, name_size);
     return 0;
+}
+
+static void forget(struct zipfs_served *served, fuse_ino_t number, uint64_t num_lookups) {
+    uint64_t copy = zipfs_nodes_forget(served->nodes, number, num_lookups);
+    if (copy)
+        zipfs_residents_forget(served->residents, copy);
 }
 
 static void op_lookup(fuse_req_t request, fuse_ino_t parent, const char *name) {
@@ -121,17 +130,17 @@ static void op_lookup(fuse_req_t request, fuse_ino_t parent, const char *name) {
     if (error)
         fuse_reply_err(request, error);
     else if (fuse_reply_entry(request, &entry) != 0) /* the caller is gone */
-        zipfs_nodes_forget(served->nodes, entry.ino, 1);
+        forget(served, entry.ino, 1);
 }
 
 static void op_forget(fuse_req_t request, fuse_ino_t number, uint64_t num_lookups) {
-    zipfs_nodes_forget(served_by(request)->nodes, number, num_lookups);
+    forget(served_by(request), number, num_lookups);
     fuse_reply_none(request);
 }
 
 static void op_forget_multi(fuse_req_t request, size_t count, struct fuse_forget_data *forgets) {
     for (size_t i = 0; i < count; i++)
-        zipfs_nodes_forget(served_by(request)->nodes, forgets[i].ino, forgets[i].nlookup);
+        forget(served_by(request), forgets[i].ino, forgets[i].nlookup);
     fuse_reply_none(request);
 }
 
@@ -210,6 +219,8 @@ static void close_file(struct zipfs_served *served, fuse_ino_t number, struct zi
     if (node && version.is_container) {
         served->api->file_leave(file);
         file = zipfs_node_close(served->nodes, node);
+        if (version.copy)
+            zipfs_residents_give(served->residents, version.copy);
     } else if (node) {
         zipfs_backing_close(&served->backing, (int32_t)(intptr_t)zipfs_node_close(served->nodes, node));
     }
@@ -235,6 +246,10 @@ static void op_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info
     int error = node ? served->tree.open(served->tree.context, zipfs_node_path(node), &version, &file) : ESTALE;
     bool has_changed = node && zipfs_node_has_changed(served->nodes, node);
     int32_t backing_id = 0;
+    if (!error && version.copy && !(backing_id = zipfs_residents_take(served->residents, version.copy))) {
+        served->api->file_unref(file);
+        error = ESTALE; /* the copy went; at this, Linux looks the name up anew */
+    }
     if (!error && version.is_container)
         file = share_file(served, node, file);
     else if (!error) /* the file stays: its node may have another version by the next open */
@@ -260,6 +275,16 @@ static void op_release(fuse_req_t request, fuse_ino_t number, struct fuse_file_i
     fuse_reply_err(request, 0);
 }
 
+static void note_whole(struct zipfs_served *served, fuse_ino_t number, struct zipfs_file *file) {
+    struct zipfs_version version;
+    struct zipfs_node *node = zipfs_nodes_pin(served->nodes, number, &version);
+    if (!node)
+        return;
+    zipfs_nodes_unpin(served->nodes, node);
+    if (version.is_container && !version.copy)
+        zipfs_residents_note(served->residents, number, &version, file);
+}
+
 static void op_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t offset, struct fuse_file_info *info) {
     struct zipfs_served *served = served_by(request);
     if (number == ZIPFS_STATS_NODE) {
@@ -282,6 +307,8 @@ static void op_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t of
         for (unsigned i = 0; i < slices.num_slices; i++)
             parts[i] = (struct iovec){(void *)slices.slices[i].data, slices.slices[i].size};
         fuse_reply_iov(request, parts, (int)slices.num_slices);
+        if (served->residents && served->api->file_has_served(file, (size_t)got))
+            note_whole(served, number, file);
         served->api->file_put(file, &slices);
     }
     zipfs_replies_give(served->replies, buffer);
@@ -420,7 +447,7 @@ static int reply_folder(struct zipfs_served *served, struct reply *reply, fuse_i
         return error;
     if (fuse_reply_buf(reply->request, reply->data, reply->size) != 0) /* the caller is gone */
         for (size_t i = 0; i < reply->num_numbers; i++)
-            zipfs_nodes_forget(served->nodes, reply->numbers[i], 1);
+            forget(served, reply->numbers[i], 1);
     return 0;
 }
 

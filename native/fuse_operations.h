@@ -9,6 +9,7 @@
 
 #include "fuse_backing.h"
 #include "fuse_replies.h"
+#include "fuse_resident.h"
 #include "fuse_session.h"
 
 /* The user data of every request. */
@@ -18,6 +19,7 @@ struct zipfs_served {
     struct zipfs_nodes *nodes;
     struct zipfs_replies *replies;
     struct zipfs_backing backing;
+    struct zipfs_residents *residents; /* NULL: there are none */
     _Atomic int64_t looked_at_ns; /* when something that is no folder was looked up last; of the monotonic clock */
     void (*on_init)(struct zipfs_served *served); /* the kernel and libfuse have agreed */
 };

@@ -46,6 +46,17 @@ static struct fuse_session *new_fuse_session(const char *mount_options, void *us
     return fuse;
 }
 
+static bool create_residents(struct zipfs_session *session, const struct zipfs_session_options *options) {
+    if (options->resident_size > 0)
+        session->served.residents = zipfs_residents_create(&(struct zipfs_residents_options){
+            .budget = options->resident_size,
+            .api = session->served.api,
+            .backing = &session->served.backing,
+            .fuse = session->fuse,
+        });
+    return options->resident_size == 0 || session->served.residents;
+}
+
 int zipfs_session_create(const struct zipfs_session_options *options, const struct zipfs_api *api,
                          const struct zipfs_session_tree *tree, struct zipfs_session **session_ret) {
     struct zipfs_session *session = calloc(1, sizeof *session);
@@ -65,6 +76,8 @@ int zipfs_session_create(const struct zipfs_session_options *options, const stru
         error = ENOMEM;
     else if (!(session->fuse = new_fuse_session(options->mount_options, &session->served)))
         error = EINVAL;
+    else if (!create_residents(session, options))
+        error = ENOMEM;
     else if (!(session->threads =
                    zipfs_threads_create(session->fuse, api, options->num_ready, options->max_threads)))
         error = ENOMEM;
@@ -78,6 +91,7 @@ int zipfs_session_create(const struct zipfs_session_options *options, const stru
 void zipfs_session_free(struct zipfs_session *session) {
     if (!session)
         return;
+    zipfs_residents_free(session->served.residents);
     if (session->fuse)
         fuse_session_destroy(session->fuse);
     zipfs_threads_free(session->threads);
@@ -139,7 +153,7 @@ int zipfs_session_start(struct zipfs_session *session) {
         return EIO;
     log_api = session->served.api;
     fuse_set_log_func(log_line);
-    return 0;
+    return session->served.residents ? zipfs_residents_start(session->served.residents) : 0;
 }
 
 int zipfs_session_fd(const struct zipfs_session *session) {
@@ -149,7 +163,8 @@ int zipfs_session_fd(const struct zipfs_session *session) {
 /* ---- ending ---- */
 
 bool zipfs_session_stop(struct zipfs_session *session) {
-    bool has_ended = zipfs_threads_stop(session->threads, STOP_TIMEOUT_MS);
+    bool has_ended = !session->served.residents || zipfs_residents_stop(session->served.residents, 1);
+    has_ended = zipfs_threads_stop(session->threads, STOP_TIMEOUT_MS) && has_ended;
     if (session->is_mounted) /* after the threads: this closes the descriptor that they read */
         fuse_session_unmount(session->fuse);
     session->is_mounted = false;
@@ -158,4 +173,14 @@ bool zipfs_session_stop(struct zipfs_session *session) {
 
 size_t zipfs_session_num_nodes(struct zipfs_session *session) {
     return zipfs_nodes_count(session->served.nodes);
+}
+
+bool zipfs_session_passes_through(const struct zipfs_session *session) {
+    return atomic_load(&session->served.backing.is_agreed);
+}
+
+void zipfs_session_count_residents(const struct zipfs_session *session, uint64_t *num_ret, uint64_t *size_ret) {
+    *num_ret = *size_ret = 0;
+    if (session->served.residents)
+        zipfs_residents_count(session->served.residents, num_ret, size_ret);
 }

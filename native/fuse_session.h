@@ -35,6 +35,7 @@ struct zipfs_session_tree {
 struct zipfs_session_options {
     const char *mountpoint;
     const char *mount_options; /* as after mount's -o */
+    uint64_t resident_size;    /* memory for copies of whole files (fuse_resident.h), 0: none */
     unsigned num_ready, max_threads; /* threads that wait for requests, and with those that wait for other things */
 };
 
@@ -45,7 +46,7 @@ struct zipfs_session;
 int zipfs_session_create(const struct zipfs_session_options *options, const struct zipfs_api *api,
                          const struct zipfs_session_tree *tree, struct zipfs_session **session_ret);
 /* Mounts, starts to serve and returns when the kernel and the session have agreed on how. From then on libfuse tells
- * the log what it has to say. Once. */
+ * the log what it has to say. EOPNOTSUPP: resident_size demands what this system does not give. Once. */
 int zipfs_session_start(struct zipfs_session *session);
 /* A descriptor that becomes readable when the session has ended: it was unmounted, or something failed. */
 int zipfs_session_fd(const struct zipfs_session *session);
@@ -56,5 +57,9 @@ bool zipfs_session_stop(struct zipfs_session *session);
 void zipfs_session_free(struct zipfs_session *session);
 
 size_t zipfs_session_num_nodes(struct zipfs_session *session);
+/* Whether the kernel reads by itself what is passed through. After the start. */
+bool zipfs_session_passes_through(const struct zipfs_session *session);
+/* Files that are kept whole in memory, and their bytes. */
+void zipfs_session_count_residents(const struct zipfs_session *session, uint64_t *num_ret, uint64_t *size_ret);
 
 #endif

@@ -320,6 +320,8 @@ ZIPFS_API void zipfs_file_join(struct zipfs_file *file);
 ZIPFS_API void zipfs_file_leave(struct zipfs_file *file);
 ZIPFS_API uint64_t zipfs_file_size(const struct zipfs_file *file); /* plain size */
 ZIPFS_API int zipfs_file_fd(const struct zipfs_file *file);        /* of the source; the file's */
+/* Counts bytes that readers of a mount have got. true once: when they come to all of the file but a sixteenth. */
+ZIPFS_API bool zipfs_file_has_served(struct zipfs_file *file, size_t size);
 /* Reads begun so far, of this version alone. */
 ZIPFS_API uint64_t zipfs_file_num_reads(const struct zipfs_file *file);
 /* Counters of all versions that were open under this name one after the other, as long as the cache remembers. */

@@ -36,17 +36,29 @@ class Session:
     """A mount served by threads of its own, which have all signals blocked but SIGUSR1."""
 
     def __init__(
-        self, operations: Operations, mountpoint: bytes, options: bytes, num_ready: int, max_threads: int
+        self,
+        operations: Operations,
+        mountpoint: bytes,
+        options: bytes,
+        num_ready: int,
+        max_threads: int,
+        resident_size: int = 0,
     ) -> None:
         """options: as after mount's -o; num_ready: threads that wait for requests, of max_threads with those that wait
-        for something else.
+        for something else; resident_size: bytes of memory for whole files.
         """
     def start(self) -> None:
-        """Mounts and serves. OSError when it cannot be; libfuse has then said why on stderr."""
+        """Mounts and serves. OSError when it cannot be; libfuse has then said why on stderr. EOPNOTSUPP: there can be no
+        whole files in memory here.
+        """
     def fileno(self) -> int:
         """A descriptor that is readable once the session has ended by itself: it was unmounted, or broke."""
     def num_nodes(self) -> int:
         """Inodes that the kernel knows."""
+    def passes_through(self) -> bool:
+        """Whether the kernel reads by itself what is no container."""
+    def residents(self) -> tuple[int, int]:
+        """Files that are kept whole in memory, and their bytes."""
     def stop(self) -> bool:
         """Ends the session, whether or not files are open, and unmounts.
 

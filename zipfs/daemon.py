@@ -41,6 +41,7 @@ class Settings:
     ahead_size: int
     drop_source_cache: bool
     idle_s: int
+    resident_size: int
     options: dict[str, Any]
     driver: str | None
     foreground: bool
@@ -117,7 +118,9 @@ def serve(settings: Settings, on_ready) -> None:
 
     start_thread(lambda: trim_when_idle(cache, settings.idle_s))
     if settings.driver == "native" or (settings.driver is None and is_native_best()):
-        native.serve(tree, report, mountpoint, settings.options, settings.jobs, on_ready)
+        native.serve(tree, report, mountpoint, settings.options, settings.jobs, settings.resident_size, on_ready)
+    elif settings.resident_size:
+        raise MountError(f"--resident: files are kept whole by the native driver alone, not by {settings.driver}")
     else:
         fusepy.serve(settings.driver, tree, report, mountpoint, settings.options, on_ready)
 

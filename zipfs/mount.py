@@ -117,6 +117,7 @@ def start(
             ahead_size=chosen.ahead_size,
             drop_source_cache=chosen.drop_source_cache,
             idle_s=chosen.idle_s,
+            resident_size=chosen.resident_size,
             options=chosen.flags,
             driver=chosen.driver,
             foreground=foreground,

@@ -50,7 +50,8 @@ class MountOptions:
     """readahead_kb: how far the kernel reads ahead of a reader; cache_size: bytes of decoded chunks and buffers that
     the daemon may hold; ahead_size: of these, for chunks decoded ahead of sequential readers; drop_source_cache: whether
     containers are dropped from the page cache behind sequential readers; idle_s: seconds after which a daemon that
-    nobody reads from gives its memory back, 1 to 2 times that; jobs: threads that decode and copy at one time, 0: one per
+    nobody reads from gives its memory back, 1 to 2 times that; resident_size: bytes of memory for files that are kept whole
+    once they were read; jobs: threads that decode and copy at one time, 0: one per
     CPU; flags: options for mount(8); driver: one of zipfs.drivers.NAMES, None for the best there is.
     """
 
@@ -60,6 +61,7 @@ class MountOptions:
     ahead_size: int
     drop_source_cache: bool
     idle_s: int
+    resident_size: int = 0
     jobs: int = 0
     flags: dict[str, bool]
     driver: str | None = None
@@ -87,6 +89,7 @@ def choose(*, options: str | Iterable[str] = (), **given: Any) -> MountOptions:
     for name, least, end in (
         ("cache_size", 0, 1 << 63),
         ("ahead_size", 0, 1 << 63),
+        ("resident_size", 0, 1 << 63),
         ("readahead_kb", 0, 1 << 31),
         ("idle_s", 1, 1 << 31),
     ):
@@ -105,6 +108,7 @@ VALUES: dict[str, Callable[[str], Any]] = {
     "profile": str,
     "cache_size": parse_size,
     "ahead_size": parse_size,
+    "resident_size": parse_size,
     "readahead_kb": int,
     "idle_s": int,
     "jobs": int,

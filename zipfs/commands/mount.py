@@ -36,6 +36,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--ahead-size", type=common.size, metavar="SIZE", help="of these, for chunks decoded ahead of readers"
     )
     parser.add_argument(
+        "--resident",
+        dest="resident_size",
+        type=common.size,
+        metavar="SIZE",
+        help="memory for files that are kept whole once they were read, to load again as fast as plain ones (root; Linux "
+        "6.9 and newer)",
+    )
+    parser.add_argument(
         "--drop-source-cache",
         action="store_const",
         const=True,

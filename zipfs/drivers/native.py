@@ -5,7 +5,9 @@ asked for names, folders and opens; attributes and bytes come from C.
 """
 
 import contextlib
+import errno
 import importlib
+import json
 import os
 import select
 import signal
@@ -76,22 +78,39 @@ def serve(
     mountpoint: bytes,
     options: dict[str, bool],
     jobs: int,
+    resident_size: int,
     on_ready: Callable[[], None],
 ) -> None:
-    """Mounts, serves and returns once unmounted. report: gives what the file zipfs.names.STATS holds; `options` are
-    those of mount(8); jobs: threads that are at work at one time, 0: one per CPU. on_ready is called when requests are
-    answered.
+    """Mounts, serves and returns once unmounted. report: gives what the file zipfs.names.STATS holds, to which the
+    session's own figures are added; `options` are those of mount(8); jobs: threads that are at work at one time, 0: one
+    per CPU; resident_size: bytes of memory for files that are kept whole. on_ready is called when requests are answered.
 
     For the main thread, which waits for signals while others serve. RuntimeError when libfuse cannot mount; it has
-    said why on stderr.
+    said why on stderr. MountError when files cannot be kept whole here.
     """
     words = ",".join((*OPTIONS, *options)).encode()
     num_ready = jobs or len(os.sched_getaffinity(0))
-    session = load().Session(Operations(tree, report), mountpoint, words, num_ready, max(MAX_THREADS, num_ready))
+    max_threads = max(MAX_THREADS, num_ready)
+
+    def report_all() -> bytes:
+        num_files, size = session.residents()
+        own = {
+            "passthrough": session.passes_through(),
+            "resident": {"size_max": resident_size, "files": num_files, "bytes": size},
+        }
+        return report().rstrip().removesuffix(b"}") + b", " + json.dumps(own).encode().removeprefix(b"{")
+
+    session = load().Session(Operations(tree, report_all), mountpoint, words, num_ready, max_threads, resident_size)
     with noting_signals() as signal_fd:
         try:
             session.start()
         except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                session.stop()
+                raise MountError(
+                    "--resident: the kernel reads no files of a mount by itself here, which takes Linux 6.9 or newer and "
+                    "root's rights outside of containers; mount without it"
+                ) from None
             raise RuntimeError("libfuse cannot mount") from error
         on_ready()
         select.select([signal_fd, session], [], [])
