@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import platform
 import resource
@@ -17,7 +18,7 @@ from zipfs import mountpoint as points
 from zipfs.drivers import fusepy, native
 from zipfs.errors import MountError
 from zipfs.mount import mount
-from zipfs.names import MOUNT_HELPERS, show, word
+from zipfs.names import MOUNT_HELPERS, STATS, show, word
 from zipfs.report import size_text
 from zipfs.tune import READAHEAD, limit_paths, read_limit
 
@@ -128,9 +129,16 @@ def try_mount() -> Iterator[Finding]:
                 if (path / "file").read_bytes() != b"plain":
                     raise MountError("a file has other bytes in the mount; report this as a bug")
                 yield Finding("mounting", OK, "a mount was made, read and taken away")
+                yield check_passthrough(path)
                 yield check_readahead(points.find_ours(path))
         except (MountError, OSError) as error:
             yield failing("mounting", FAILURE, error)
+
+
+def check_passthrough(mountpoint: Path) -> Finding:
+    if json.loads((mountpoint / STATS).read_bytes()).get("passthrough"):
+        return Finding("passthrough", OK, "the kernel reads by itself what is no container")
+    return Finding("passthrough", OK, "not here: it takes root, Linux 6.9 or newer and the native driver")
 
 
 def check_readahead(trial: points.Mount) -> Finding:

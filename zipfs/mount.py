@@ -229,11 +229,13 @@ def describe(daemon: Daemon) -> str:
     """The mount and what is in force there, as the kernel and the daemon tell."""
     mount, chosen = daemon.mount, daemon.chosen
     with open(os.path.join(mount.mountpoint, STATS), "rb") as file:
-        settings = json.load(file)["settings"]
+        facts = json.load(file)
     values = {
         "profile": chosen.profile,
         **{limit: read_limit(path) for limit, path in limit_paths(mount).items()},
-        **settings,
+        **facts["settings"],
+        "resident_size": chosen.resident_size,
+        "passthrough": facts.get("passthrough", False),
         "idle_s": chosen.idle_s,
         "options": ",".join(sorted(mount.options)),
     }

@@ -21,7 +21,9 @@ MAX_SHOWN = 30
 
 def read_stats(mnt: PathLike) -> dict[str, Any]:
     """{"mountpoint", "source", "settings", "total", "files"}: counters of the mount since it began, and of each file
-    that is open or was lately, those that were read most first.
+    that is open or was lately, those that were read most first. Of the native driver also "passthrough", whether the
+    kernel reads by itself what is no container, which nobody counts then, and "resident", {"size_max", "files",
+    "bytes"}: what is kept whole.
 
     To the counters of the total and of each file `amplification` is added: bytes decoded for each byte that readers got
     of containers, None before they got any. MountError when mnt is no zipfs mount or belongs to somebody else.
@@ -61,7 +63,12 @@ def describe_stats(facts: dict[str, Any]) -> str:
 def _memory(facts: dict[str, Any]) -> str:
     held = size_text(facts["total"]["cache_bytes"] + facts["total"]["source_buffer_bytes"])
     budget = size_text(facts["settings"]["cache_size"])
-    return f"{show(facts['mountpoint'])}: of {show(facts['source'])}, cache {held} of {budget}"
+    line = f"{show(facts['mountpoint'])}: of {show(facts['source'])}, cache {held} of {budget}"
+    resident = facts.get("resident", {"size_max": 0})
+    if not resident["size_max"]:
+        return line
+    kept, most = size_text(resident["bytes"]), size_text(resident["size_max"])
+    return f"{line}, resident files {resident['files']} with {kept} of {most}"
 
 
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, ...]]:

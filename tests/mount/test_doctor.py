@@ -42,8 +42,8 @@ def test_a_machine_that_mounts(able, capsys):
     assert main(["doctor", "--json"]) == 0
     findings = json.loads(capsys.readouterr().out)
     assert [list(finding) for finding in findings] == [["name", "status", "found", "remedy"]] * len(findings)
-    names = {"fuse device", "fuse helper", "drivers", "kernel", "mounting", "readahead", "allow_other", "memory"}
-    assert names | {"open files", "codec", "mount -t zipfs", "mounts"} == {finding["name"] for finding in findings}
+    names = {"fuse device", "fuse helper", "drivers", "kernel", "mounting", "passthrough", "readahead", "allow_other"}
+    assert names | {"memory", "open files", "codec", "mount -t zipfs", "mounts"} == {finding["name"] for finding in findings}
     assert all(finding["remedy"] for finding in findings if finding["status"] != OK)
 
 

@@ -14,7 +14,9 @@ total: reads and bytes served; bytes decoded, and how many for each byte
 served (ampl.); chunks that were in the cache (hits) or that somebody else
 was decoding (waits); seconds of decoding, of all threads; bytes decoded
 ahead of readers that were used or wasted; reads that failed. --json has more.
-Until somebody asks nothing is put together.
+Until somebody asks nothing is put together. What the kernel reads by itself
+(files that are no containers, and resident ones, where root mounts) is not
+counted.
 """
 
 
