@@ -35,8 +35,8 @@ struct zipfs_session_tree {
 struct zipfs_session_options {
     const char *mountpoint;
     const char *mount_options; /* as after mount's -o */
-    uint64_t resident_size;    /* memory for copies of whole files (fuse_resident.h), 0: none */
     unsigned num_ready, max_threads; /* threads that wait for requests, and with those that wait for other things */
+    uint64_t resident_size; /* bytes of memory for whole files (fuse_resident.h), 0: none */
 };
 
 struct zipfs_session;

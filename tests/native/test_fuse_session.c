@@ -117,7 +117,7 @@ static const char *at(const char *name) {
 }
 
 static struct zipfs_session *start_session(void) {
-    const struct zipfs_session_options options = {mountpoint, "ro,fsname=zipfs,subtype=zipfs", 1, 6};
+    const struct zipfs_session_options options = {mountpoint, "ro,fsname=zipfs,subtype=zipfs", 1, 6, 0};
     struct zipfs_session *session;
     CHECK_EQUAL(zipfs_session_create(&options, &zipfs_api, &tree, &session), 0);
     if (zipfs_session_start(session) != 0) {
