@@ -158,26 +158,44 @@ static size_t glance_at(const struct region *region, size_t window) {
     return (start + (end - start) / 2) / 8 * 8 - GLANCE / 2;
 }
 
-/* Do the same few bytes come about as often at all places modulo `period`, a power of two? By pairs of equal ones, of
- * which exponents have many more than mantissas. */
-static bool is_flat_modulo(const uint8_t *src, unsigned period) {
+/* Do the same few bytes come about as often at all places modulo `period` that are equal modulo `step`? Both are powers
+ * of two. By pairs of equal ones, of which exponents have many more than mantissas. */
+static bool is_flat_modulo(const uint8_t *src, unsigned period, unsigned step) {
     uint16_t count[8][256] = {{0}};
-    unsigned pairs[8] = {0}, least = UINT_MAX, most = 0;
+    unsigned pairs[8] = {0};
     for (size_t i = 0; i < GLANCE; i++)
         pairs[i & (period - 1)] += count[i & (period - 1)][src[i]]++;
-    for (unsigned r = 0; r < period; r++) {
-        least = pairs[r] < least ? pairs[r] : least;
-        most = pairs[r] > most ? pairs[r] : most;
+    for (unsigned first = 0; first < step; first++) {
+        unsigned least = UINT_MAX, most = 0;
+        for (unsigned r = first; r < period; r += step) {
+            least = pairs[r] < least ? pairs[r] : least;
+            most = pairs[r] > most ? pairs[r] : most;
+        }
+        if (most > 3 * least + GLANCE / 16)
+            return false;
     }
-    return most <= 3 * least + GLANCE / 16;
+    return true;
 }
 
 /* Is there no sign of wider elements in any window but the first and the last? */
 static bool are_bytes(const struct region *region) {
     for (size_t w = 1; w + 1 < region->num_windows; w++)
         for (unsigned period = 2; period <= 8; period *= 2)
-            if (!is_flat_modulo(region->src + glance_at(region, w), period))
+            if (!is_flat_modulo(region->src + glance_at(region, w), period, 1))
                 return false;
+    return true;
+}
+
+static size_t taught_at(const struct region *region, size_t i) {
+    return glance_at(region, 1 + (region->num_windows - 2) * i / GLANCE_WINDOWS);
+}
+
+/* Is there no sign of elements that are wider than `width`? What fits a mixture of F32 and BF16 best may be F16, which
+ * both fit about as well. */
+static bool are_no_wider(const struct region *region, unsigned width) {
+    for (size_t i = 0; i < GLANCE_WINDOWS; i++)
+        if (!is_flat_modulo(region->src + taught_at(region, i), 8, width))
+            return false;
     return true;
 }
 
@@ -190,7 +208,7 @@ static bool is_uniform(const struct region *region, unsigned *hypothesis_ret) {
     struct zipfs_sample sample = {0};
     struct zipfs_lengths lengths;
     for (size_t i = 0; i < GLANCE_WINDOWS; i++)
-        zipfs_sample_add(&sample, region->src, glance_at(region, 1 + (num_windows - 1) * i / GLANCE_WINDOWS), GLANCE);
+        zipfs_sample_add(&sample, region->src, taught_at(region, i), GLANCE);
     zipfs_sample_costs(&sample, costs);
     handicap(&sample, costs);
     unsigned best = 0;
@@ -200,6 +218,8 @@ static bool is_uniform(const struct region *region, unsigned *hypothesis_ret) {
     if (!best)
         return are_bytes(region);
     if (costs[best] > (8u << 16) / 16 * 15) /* bits of a byte: mostly noise, perhaps with a few elements in it */
+        return false;
+    if (!are_no_wider(region, zipfs_layout_info(zipfs_hypotheses[best].layout)->width))
         return false;
     zipfs_lengths_learn(&sample, best, &lengths);
     uint64_t total = 0;

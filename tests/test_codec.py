@@ -218,6 +218,17 @@ def test_guess_finds_tensors_at_odd_offsets(rng):
     assert guessed <= 1.01 * known
 
 
+@pytest.mark.parametrize("scale", [0.05, 0.3, 1])
+@pytest.mark.parametrize("share", [0.25, 0.4, 0.5, 0.75])
+def test_guess_of_a_mixture_is_not_f16(rng, share, scale):
+    """A chunk half of BF16, half of F32 of larger values was once taken for F16, which fits both about as well."""
+    size = int(CHUNK * share) // 8 * 8
+    bf16 = floats(rng, "BF16", size)
+    f32 = (rng.standard_normal((CHUNK - size) // 4) * scale).astype(np.float32).tobytes()
+    known = len(encode(bf16 + f32, segments((0, size, "BF16"), (size, len(f32), "F32")))[1])
+    assert stored_size(bf16 + f32, "GUESS") <= 1.01 * known
+
+
 @pytest.mark.parametrize("layout", ["BF16", "F16", "F32", "F64"])
 def test_guess_of_one_dtype(rng, layout):
     """At every phase."""
