@@ -83,6 +83,16 @@ def test_mirror_and_back(model, tmp_path):
         (tmp_path / folder / "sub").chmod(0o755)
 
 
+def test_folders_that_were_there_get_times_too(tmp_path):
+    """A second run with --force once left them with the time of their last new name."""
+    put(tmp_path / "src" / "sub", "a", b"text " * 1000)
+    os.utime(tmp_path / "src" / "sub", ns=(10**18, 10**18))
+    for _ in range(2):
+        zipfs.compress(tmp_path / "src", tmp_path / "dst", force=True)
+        zipfs.decompress(tmp_path / "dst", tmp_path / "back", force=True)
+        assert {(tmp_path / name / "sub").stat().st_mtime_ns for name in ("dst", "back")} == {10**18}
+
+
 def test_what_looks_like_ours_is_wrapped(rng, tmp_path):
     src = tmp_path / "src"
     put(src, "a", b"text " * 1000)

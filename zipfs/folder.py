@@ -141,7 +141,7 @@ class _Mirror:
         self.failures: list[Exception] = []
         self.summary = Summary()
         self._root = ""
-        self._made: list[tuple[str, str, os.stat_result]] = []
+        self._mirrored: list[tuple[str, str, os.stat_result]] = []
 
     def walk(self, src: str, dst: str) -> None:
         self._root = dst
@@ -153,10 +153,10 @@ class _Mirror:
             waiting += [(os.path.join(source, name), os.path.join(target, name)) for name in reversed(folders)]
 
     def finish_folders(self) -> None:
-        """Gives the folders that were made their mode and times, the deepest first, since every name in them changes
+        """Gives the folders their mode and times, the deepest first, since every name in them changes
         these.
         """
-        for source, path, status in reversed(self._made):
+        for source, path, status in reversed(self._mirrored):
             self._attempt(path, _copy_attributes, source, status, path)
 
     def _attempt(self, path: str, action: Callable[..., None], *args: Any) -> None:
@@ -193,9 +193,11 @@ class _Mirror:
             if not stat.S_ISDIR(status.st_mode):
                 raise OutputExistsError(f"{show(target)}: exists already and is no folder") from None
             remove_leftovers(target)
+            if target == self._root:  # the user's own, perhaps with other things in it
+                return
         else:
-            self._made.append((source, target, os.stat(source)))
             self.batch.touched(os.path.dirname(target) or ".")
+        self._mirrored.append((source, target, os.stat(source)))
 
     def _file(self, entry: os.DirEntry, target: str, kept: Collection[str]) -> None:
         status = entry.stat(follow_symlinks=False)
