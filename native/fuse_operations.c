@@ -20,7 +20,8 @@ enum {
     MIN_ENTRY_SIZE = 128,     /* of a name with attributes in a reply */
 };
 
-static const double VALID_S = 1;          /* what the kernel may believe of names, folders and files passed through */
+static const double VALID_S = 0.9;        /* what the kernel may believe of names, folders and what is no container: a
+                                           * change shows within a second */
 static const double SETTLED_S = 3;        /* after which a file is no longer being written; clocks differ a little */
 static const double LONG_VALID_S = 86400; /* and of a container, whose next version is another node */
 static const double WANTED_S = 10;        /* for how long one look at a file lets expect others */

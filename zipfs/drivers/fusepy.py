@@ -45,8 +45,8 @@ OPTIONS = {
     "nodev": True,
     "default_permissions": True,
     "use_ino": True,
-    "attr_timeout": 1,
-    "entry_timeout": 1,
+    "attr_timeout": 0.9,
+    "entry_timeout": 0.9,
     "negative_timeout": 0,
 }
 LIBFUSE2_OPTIONS = {"max_background": MAX_BACKGROUND, "congestion_threshold": MAX_BACKGROUND * 3 // 4, "nonempty": True}
