@@ -15,7 +15,9 @@
 #include <unistd.h>
 
 enum {
-    STEP = 4 << 20,
+    STEP = 1 << 20, /* larger reads take the threads of others too */
+    BUCKET_BITS = 10,
+    NUM_BUCKETS = 1 << BUCKET_BITS,
     MIN_SIZE = 1 << 20, /* what is smaller loads as fast as it can be opened */
     FRESH_S = 60,       /* a copy that was opened since makes no room: it would come and go with each load */
     LOOK_EVERY_S = 2,   /* at what may go, while there are copies */
@@ -24,7 +26,7 @@ enum {
     MAX_WAITING = 256,
 };
 
-/* A complete copy. */
+/* A complete copy. The lowest bits of its number are those of its bucket. */
 struct copy {
     struct copy *next;
     uint64_t number;
@@ -54,7 +56,7 @@ struct zipfs_residents {
     bool is_ending; /* under the lock, as all that follows */
     struct job *first, *last;
     unsigned num_waiting;
-    struct copy *copies;
+    struct copy *copies[NUM_BUCKETS]; /* by the inode number of the container */
     uint64_t num_copies, size, last_number;
 };
 
@@ -110,15 +112,19 @@ static bool is_of(const struct copy *copy, const struct zipfs_version *version) 
            && own->mtime_ns == version->mtime_ns && own->ctime_ns == version->ctime_ns;
 }
 
+static struct copy **bucket_of(struct zipfs_residents *residents, uint64_t number) {
+    return &residents->copies[number & (NUM_BUCKETS - 1)];
+}
+
 static struct copy **find_number(struct zipfs_residents *residents, uint64_t number) {
-    struct copy **link = &residents->copies;
+    struct copy **link = bucket_of(residents, number);
     while (*link && (*link)->number != number)
         link = &(*link)->next;
     return link;
 }
 
 static struct copy *find_version(struct zipfs_residents *residents, const struct zipfs_version *version) {
-    struct copy *copy = residents->copies;
+    struct copy *copy = *bucket_of(residents, version->ino);
     while (copy && !is_of(copy, version))
         copy = copy->next;
     return copy;
@@ -136,31 +142,40 @@ static void remove_copy(struct zipfs_residents *residents, struct copy **link) {
 /* Takes the copy away that was not open for longest, for `idle_s` seconds at least. false: there is none. */
 static bool remove_oldest(struct zipfs_residents *residents, int64_t idle_s) {
     struct copy **oldest = NULL;
-    for (struct copy **link = &residents->copies; *link; link = &(*link)->next)
-        if ((*link)->num_open == 0 && now_s() - (*link)->used_at_s >= idle_s
-            && (!oldest || (*link)->used_at_s <= (*oldest)->used_at_s))
-            oldest = link;
+    for (unsigned i = 0; i < NUM_BUCKETS; i++)
+        for (struct copy **link = &residents->copies[i]; *link; link = &(*link)->next)
+            if ((*link)->num_open == 0 && now_s() - (*link)->used_at_s >= idle_s
+                && (!oldest || (*link)->used_at_s <= (*oldest)->used_at_s))
+                oldest = link;
     if (oldest)
         remove_copy(residents, oldest);
     return oldest;
 }
 
 static void remove_forgotten(struct zipfs_residents *residents) {
-    for (struct copy **link = &residents->copies; *link;)
-        if ((*link)->num_open == 0 && (*link)->forgotten_at_s && now_s() - (*link)->forgotten_at_s >= LOOK_EVERY_S)
-            remove_copy(residents, link);
-        else
-            link = &(*link)->next;
-}
-
-static bool make_room(struct zipfs_residents *residents, uint64_t size) {
-    while (residents->size + size > residents->options.budget || spare_memory() < (int64_t)size)
-        if (!remove_oldest(residents, FRESH_S))
-            return false;
-    return true;
+    for (unsigned i = 0; i < NUM_BUCKETS; i++)
+        for (struct copy **link = &residents->copies[i]; *link;)
+            if ((*link)->num_open == 0 && (*link)->forgotten_at_s
+                && now_s() - (*link)->forgotten_at_s >= LOOK_EVERY_S)
+                remove_copy(residents, link);
+            else
+                link = &(*link)->next;
 }
 
 /* ---- copying ---- */
+
+/* Lets copies go until there is room for so many bytes more. false: there is none. */
+static bool make_room(struct zipfs_residents *residents, uint64_t size) {
+    bool has_room = false, has_gone = true;
+    while (!has_room && has_gone) {
+        bool is_spare = spare_memory() >= (int64_t)size;
+        pthread_mutex_lock(&residents->lock);
+        has_room = is_spare && residents->size + size <= residents->options.budget;
+        has_gone = has_room || remove_oldest(residents, FRESH_S);
+        pthread_mutex_unlock(&residents->lock);
+    }
+    return has_room;
+}
 
 static bool is_ending(struct zipfs_residents *residents) {
     pthread_mutex_lock(&residents->lock);
@@ -184,10 +199,11 @@ static bool copy_file(struct zipfs_residents *residents, struct zipfs_file *file
 /* Puts a complete copy in the list. */
 static void add_copy(struct zipfs_residents *residents, struct copy *copy) {
     pthread_mutex_lock(&residents->lock);
-    copy->number = ++residents->last_number;
+    struct copy **bucket = bucket_of(residents, copy->version.ino);
+    copy->number = ++residents->last_number << BUCKET_BITS | (copy->version.ino & (NUM_BUCKETS - 1));
     copy->used_at_s = now_s();
-    copy->next = residents->copies;
-    residents->copies = copy;
+    copy->next = *bucket;
+    *bucket = copy;
     residents->num_copies++;
     residents->size += copy->version.size;
     pthread_mutex_unlock(&residents->lock);
@@ -195,9 +211,9 @@ static void add_copy(struct zipfs_residents *residents, struct copy *copy) {
 
 static void make_copy(struct zipfs_residents *residents, const struct job *job) {
     pthread_mutex_lock(&residents->lock);
-    bool has_room = !find_version(residents, &job->version) && make_room(residents, job->version.size);
+    bool is_wanted = !find_version(residents, &job->version);
     pthread_mutex_unlock(&residents->lock);
-    struct copy *copy = has_room ? calloc(1, sizeof *copy) : NULL;
+    struct copy *copy = is_wanted && make_room(residents, job->version.size) ? calloc(1, sizeof *copy) : NULL;
     int fd = copy ? open_unlinked(residents->tmpfs_fd) : -1;
     if (fd >= 0 && copy_file(residents, job->file, job->version.size, fd))
         copy->backing_id = zipfs_backing_open(residents->options.backing, fd);
@@ -215,34 +231,35 @@ static void make_copy(struct zipfs_residents *residents, const struct job *job) 
 
 /* ---- the thread ---- */
 
-/* Until something has changed, or it is time to look again. Lock held. */
-static void wait_for_change(struct zipfs_residents *residents) {
+/* Lets copies go that the kernel has forgotten, and one if memory runs out. */
+static void look_around(struct zipfs_residents *residents) {
+    bool is_short = spare_memory() < 0;
+    pthread_mutex_lock(&residents->lock);
+    remove_forgotten(residents);
+    if (is_short)
+        remove_oldest(residents, 0);
+    pthread_mutex_unlock(&residents->lock);
+}
+
+/* Waits until there is something to do, or, while there are copies, it is time to look around. Takes what there is to
+ * do, if anything. false: nothing more will come. */
+static bool await_job(struct zipfs_residents *residents, struct job **job_ret) {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += LOOK_EVERY_S;
-    if (residents->copies)
-        pthread_cond_timedwait(&residents->changed, &residents->lock, &until);
-    else
-        pthread_cond_wait(&residents->changed, &residents->lock);
-}
-
-/* The next thing to do, which is the caller's; NULL: nothing more will come. Copies go meanwhile that the kernel has
- * forgotten, or if memory runs out. */
-static struct job *next_job(struct zipfs_residents *residents) {
     pthread_mutex_lock(&residents->lock);
-    while (!residents->first && !residents->is_ending) {
-        wait_for_change(residents);
-        remove_forgotten(residents);
-        if (residents->copies && spare_memory() < 0)
-            remove_oldest(residents, 0);
-    }
-    struct job *job = residents->is_ending ? NULL : residents->first;
-    if (job) {
-        residents->first = job->next;
+    int error = 0;
+    while (!residents->first && !residents->is_ending && !error)
+        error = residents->num_copies ? pthread_cond_timedwait(&residents->changed, &residents->lock, &until)
+                                      : pthread_cond_wait(&residents->changed, &residents->lock);
+    *job_ret = residents->first;
+    if (*job_ret) {
+        residents->first = (*job_ret)->next;
         residents->num_waiting--;
     }
+    bool is_ending = residents->is_ending;
     pthread_mutex_unlock(&residents->lock);
-    return job;
+    return !is_ending;
 }
 
 static void free_job(struct zipfs_residents *residents, struct job *job) {
@@ -254,10 +271,15 @@ static void *run(void *context) {
     struct zipfs_residents *residents = context;
     struct job *job;
     setpriority(PRIO_PROCESS, 0, NICENESS); /* of this thread: Linux */
-    while ((job = next_job(residents))) {
-        make_copy(residents, job);
-        free_job(residents, job);
+    while (await_job(residents, &job)) {
+        if (job) {
+            make_copy(residents, job);
+            free_job(residents, job);
+        }
+        look_around(residents);
     }
+    if (job)
+        free_job(residents, job);
     return NULL;
 }
 
@@ -323,10 +345,11 @@ void zipfs_residents_free(struct zipfs_residents *residents) {
         next = job->next;
         free_job(residents, job);
     }
-    for (struct copy *copy = residents->copies, *next; copy; copy = next) {
-        next = copy->next;
-        free(copy);
-    }
+    for (unsigned i = 0; i < NUM_BUCKETS; i++)
+        for (struct copy *copy = residents->copies[i], *next; copy; copy = next) {
+            next = copy->next;
+            free(copy);
+        }
     if (residents->tmpfs_fd >= 0)
         close(residents->tmpfs_fd);
     pthread_cond_destroy(&residents->changed);
