@@ -59,6 +59,10 @@ STEP __m256i add(__m256i a, __m256i b) {
     return _mm256_add_epi8(a, b);
 }
 
+STEP __m256i differing(__m256i a, __m256i b) {
+    return _mm256_xor_si256(a, b);
+}
+
 /* x | (y & mask), where x has none of these bits. */
 STEP __m256i add_bits(__m256i x, __m256i y, unsigned mask) {
     return _mm256_or_si256(x, _mm256_and_si256(y, bytes(mask)));
@@ -96,6 +100,11 @@ STEP __m256i blend(chosen lanes, __m256i a, __m256i b) {
     return _mm256_blendv_epi8(b, a, lanes.ones);
 }
 
+/* Zero in the chosen lanes. */
+STEP __m256i without(chosen lanes, __m256i x) {
+    return _mm256_andnot_si256(lanes.ones, x);
+}
+
 /* Puts the bytes of the chosen lanes in front of *end, the lowest lane first. Each store is of 8 bytes for 8 lanes, and
  * may touch bytes before those that count: there is room, since a stream has a byte for each lane that is to come. */
 STEP void put_in_front(uint8_t **end, chosen lanes, __m256i x) {
@@ -105,11 +114,11 @@ STEP void put_in_front(uint8_t **end, chosen lanes, __m256i x) {
     x = _mm256_shuffle_epi8(x, _mm256_add_epi8(index, _mm256_set_epi64x(0x0808080808080808, 0, 0x0808080808080808, 0)));
     __m128i low = _mm256_castsi256_si128(x), high = _mm256_extracti128_si256(x, 1);
     uint8_t *p = *end;
-    zipfs_store64(p - 8, (uint64_t)_mm_extract_epi64(high, 1));
+    _mm_storeh_pi((__m64 *)(void *)(p - 8), _mm_castsi128_ps(high));
     p -= _mm_popcnt_u32(mask >> 24);
     _mm_storel_epi64((__m128i *)(p - 8), high);
     p -= _mm_popcnt_u32(mask >> 16 & 255);
-    zipfs_store64(p - 8, (uint64_t)_mm_extract_epi64(low, 1));
+    _mm_storeh_pi((__m64 *)(void *)(p - 8), _mm_castsi128_ps(low));
     p -= _mm_popcnt_u32(mask >> 8 & 255);
     _mm_storel_epi64((__m128i *)(p - 8), low);
     *end = p - _mm_popcnt_u32(mask & 255);
@@ -162,18 +171,42 @@ STEP __m256i look_up(const struct table64 *t, unsigned rows, __m256i index) {
     return rows > 2 ? _mm256_blendv_epi8(found[0], found[2], up(index, 2)) : found[0];
 }
 
+/* Indices made ready for several tables: 128 or more wherever the entry is in another row, which a shuffle takes for
+ * zero. So rows need no blends, which are three instructions on Intel's cores. */
+struct places {
+    __m256i in_row[ROWS];
+};
+
+STEP struct places places_of(__m256i index, unsigned rows) {
+    struct places p = {{index}};
+    for (unsigned r = 0; rows > 1 && r < rows; r++)
+        p.in_row[r] = _mm256_adds_epu8(_mm256_sub_epi8(index, bytes(ROW * r)), bytes(0x70));
+    return p;
+}
+
+/* Zero for indices from 128 on, where rows are several. */
+STEP __m256i look_up_at(const struct table64 *t, unsigned rows, const struct places *p) {
+    __m256i found = _mm256_shuffle_epi8(t->row[0], p->in_row[0]);
+    for (unsigned r = 1; r < rows; r++)
+        found = _mm256_or_si256(found, _mm256_shuffle_epi8(t->row[r], p->in_row[r]));
+    return found;
+}
+
 /* ---- tables of 256 bytes of which most rows are one and the same value ---- */
 
 struct sparse_table {
     unsigned num_rows;
     __m256i row[256 / ROW], upper[256 / ROW]; /* with the upper four bits of their indices */
     __m256i other;                            /* the entry of all other rows */
+    __m256i first[2];                         /* rows 0 and 1, whatever they hold: all that 5 bits need */
 };
 
 STEP struct sparse_table load_sparse_table(const uint8_t table[256], unsigned other) {
     struct sparse_table t;
     t.other = bytes(other);
     t.num_rows = 0;
+    t.first[0] = row(table);
+    t.first[1] = row(table + ROW);
     for (unsigned r = 0; r < 256 / ROW; r++) {
         __m256i x = row(table + ROW * r);
         if (top_bits(_mm256_cmpeq_epi8(x, t.other)) == UINT32_MAX)
@@ -185,7 +218,11 @@ STEP struct sparse_table load_sparse_table(const uint8_t table[256], unsigned ot
 }
 
 STEP __m256i look_up_sparse(const struct sparse_table *t, __m256i index, unsigned bits) {
-    (void)bits;
+    if (bits <= 4)
+        return _mm256_shuffle_epi8(t->first[0], index);
+    if (bits == 5)
+        return _mm256_blendv_epi8(_mm256_shuffle_epi8(t->first[0], index), _mm256_shuffle_epi8(t->first[1], index),
+                                  up(index, 3));
     __m256i place = _mm256_and_si256(index, bytes(15)), upper = _mm256_and_si256(index, bytes(0xf0)), x = t->other;
     for (unsigned r = 0; r < t->num_rows; r++)
         x = _mm256_blendv_epi8(x, _mm256_shuffle_epi8(t->row[r], place), _mm256_cmpeq_epi8(upper, t->upper[r]));
@@ -364,24 +401,25 @@ STEP void store_lanes(uint16_t *state, const struct lanes *lanes) {
     store(state + GROUP / 2, words[1]);
 }
 
-/* x / freq and x % freq of words: the product with the inverse is the quotient or one less. */
-STEP void divide_words(__m256i x, __m256i freq, __m256i inverse, __m256i *quotient_ret, __m256i *rest_ret) {
+/* x / freq - 1 and x % freq of words, for quotients of 1 and more: the product with the inverse is the quotient or one
+ * less. */
+STEP void divide_words(__m256i x, __m256i freq, __m256i inverse, __m256i *less_ret, __m256i *rest_ret) {
     __m256i quotient = _mm256_mulhi_epu16(x, inverse);
     __m256i rest = _mm256_sub_epi16(x, _mm256_mullo_epi16(quotient, freq));
-    __m256i right = _mm256_cmpgt_epi16(freq, rest);
-    *quotient_ret = _mm256_add_epi16(quotient, _mm256_add_epi16(right, _mm256_set1_epi16(1)));
-    *rest_ret = _mm256_sub_epi16(rest, _mm256_andnot_si256(right, freq));
+    *less_ret = _mm256_add_epi16(quotient, _mm256_cmpgt_epi16(freq, rest));
+    *rest_ret = _mm256_min_epu16(rest, _mm256_sub_epi16(rest, freq)); /* the difference wraps where it is too much */
 }
 
-/* high: the quotients of the states by freq, low: the rests; both must fit a byte. inverse: floor(65536 / freq), 65535
- * for 1. */
-STEP struct lanes divide(struct lanes state, __m256i freq, struct lanes inverse) {
+/* high: the quotients of the states by freq, low: the rests; both must fit a byte, and quotients are 1 at least.
+ * inverse: floor(65536 / freq), 65535 for 1. */
+STEP struct lanes divide(struct lanes x, __m256i freq, struct lanes inverse) {
+    const __m256i none = _mm256_setzero_si256();
     __m256i q0, q1, r0, r1;
-    /* Bytes to words: to_bytes is its own inverse. */
-    struct lanes x = to_bytes(state.low, state.high), words = to_bytes(inverse.low, inverse.high);
-    divide_words(x.low, even_bytes(freq), words.low, &q0, &r0);
-    divide_words(x.high, odd_bytes(freq), words.high, &q1, &r1);
-    return (struct lanes){_mm256_or_si256(r0, up(r1, 8)), _mm256_or_si256(q0, up(q1, 8))};
+    divide_words(_mm256_unpacklo_epi8(x.low, x.high), _mm256_unpacklo_epi8(freq, none),
+                 _mm256_unpacklo_epi8(inverse.low, inverse.high), &q0, &r0);
+    divide_words(_mm256_unpackhi_epi8(x.low, x.high), _mm256_unpackhi_epi8(freq, none),
+                 _mm256_unpackhi_epi8(inverse.low, inverse.high), &q1, &r1);
+    return (struct lanes){_mm256_packus_epi16(r0, r1), _mm256_add_epi8(_mm256_packus_epi16(q0, q1), bytes(1))};
 }
 
 #endif

@@ -38,6 +38,10 @@ STEP vec subtract(vec a, vec b) {
     return _mm512_sub_epi8(a, b);
 }
 
+STEP vec differing(vec a, vec b) {
+    return _mm512_xor_si512(a, b);
+}
+
 /* x | (y & mask), where x has none of these bits. */
 STEP vec add_bits(vec x, vec y, unsigned mask) {
     return _mm512_ternarylogic_epi32(x, y, bytes(mask), 0xf8);
@@ -82,6 +86,11 @@ STEP vec blend(chosen lanes, vec a, vec b) {
     return _mm512_mask_mov_epi8(b, lanes, a);
 }
 
+/* Zero in the chosen lanes. */
+STEP vec without(chosen lanes, vec x) {
+    return _mm512_maskz_mov_epi8(~lanes, x);
+}
+
 /* The next bytes of src to the chosen lanes of x. The form that loads is the faster one on Zen 5. */
 STEP vec deal(chosen lanes, vec x, const uint8_t *src) {
     return _mm512_mask_expand_epi8(x, lanes, load(src));
@@ -95,7 +104,8 @@ STEP chosen first(size_t count) {
 /* Puts the chosen bytes in front of *end, the lowest lane first. */
 STEP void put_in_front(uint8_t **end, chosen lanes, vec x) {
     *end -= count_of(lanes);
-    _mm512_mask_storeu_epi8(*end, first(count_of(lanes)), _mm512_maskz_compress_epi8(lanes, x));
+    _mm512_mask_storeu_epi8(*end, _bzhi_u64(~UINT64_C(0), (unsigned)count_of(lanes)),
+                            _mm512_maskz_compress_epi8(lanes, x));
 }
 
 /* ---- tables ---- */
@@ -113,25 +123,43 @@ STEP vec look_up(const struct table64 *t, unsigned rows, vec index) {
     return _mm512_permutexvar_epi8(index, t->part);
 }
 
-/* Of 256 bytes, sparse or not: two permutes of 128 bytes and a blend, or one permute. */
+/* Indices need not be made ready for several tables. */
+struct places {
+    vec index;
+};
+
+STEP struct places places_of(vec index, unsigned rows) {
+    (void)rows;
+    return (struct places){index};
+}
+
+STEP vec look_up_at(const struct table64 *t, unsigned rows, const struct places *p) {
+    return look_up(t, rows, p->index);
+}
+
+/* Of 256 bytes, sparse or not: two permutes of 128 bytes and a blend, or one permute where the upper half is one and
+ * the same value. */
 struct sparse_table {
     vec part[4];
+    bool is_half;
 };
 
 STEP struct sparse_table load_sparse_table(const uint8_t table[256], unsigned other) {
-    (void)other;
     struct sparse_table t;
     for (unsigned i = 0; i < 4; i++)
         t.part[i] = load(table + 64 * i);
+    t.is_half = (where_equal(t.part[2], bytes(other)) & where_equal(t.part[3], bytes(other))) == ~(chosen)0;
     return t;
 }
 
 STEP vec look_up_sparse(const struct sparse_table *t, vec index, unsigned bits) {
-    if (bits <= 6)
+    if (bits <= 5)
         return _mm512_permutexvar_epi8(index, t->part[0]);
+    if (bits == 6) /* or at least 128 */
+        return _mm512_mask_mov_epi8(_mm512_permutexvar_epi8(index, t->part[0]), _mm512_movepi8_mask(index), t->part[2]);
     vec lower = _mm512_permutex2var_epi8(t->part[0], index, t->part[1]);
-    if (bits == 7)
-        return lower;
+    if (t->is_half)
+        return _mm512_mask_mov_epi8(lower, _mm512_movepi8_mask(index), t->part[2]);
     vec upper = _mm512_permutex2var_epi8(t->part[2], index, t->part[3]);
     return _mm512_mask_mov_epi8(lower, _mm512_movepi8_mask(index), upper);
 }
@@ -141,7 +169,9 @@ struct slots {
 };
 
 STEP struct slots load_slots(const uint8_t symbol[256]) {
-    return (struct slots){load_sparse_table(symbol, 0)};
+    struct slots slots = {load_sparse_table(symbol, 0)};
+    slots.symbol.is_half = false;
+    return slots;
 }
 
 STEP vec symbols_of(const struct slots *slots, vec slot) {

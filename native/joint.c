@@ -30,11 +30,11 @@ static size_t take_sample(const uint8_t *src, size_t n, size_t width, uint8_t *d
 /* Gives rows to the most frequent exponents of `bits` bits; returns how many elements have one of them. */
 static size_t choose_rows(const uint32_t count[256], unsigned bits, uint8_t row_ret[256]) {
     size_t covered = 0;
-    memset(row_ret, 255, 256);
+    memset(row_ret, ZIPFS_JOINT_NO_ROW, 256);
     for (unsigned r = 0; r < ZIPFS_JOINT_ROWS; r++) {
         unsigned best = 256;
         for (unsigned e = 0; e < 1u << bits; e++)
-            if (count[e] && row_ret[e] == 255 && (best == 256 || count[e] > count[best]))
+            if (count[e] && row_ret[e] == ZIPFS_JOINT_NO_ROW && (best == 256 || count[e] > count[best]))
                 best = e;
         if (best == 256)
             break;

@@ -37,7 +37,8 @@ struct zipfs_kernels {
     size_t (*rans_numbers)(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);
     /* dst[i] = table[numbers[i]]; numbers are below 64. dst has room for n + 64 bytes. */
     void (*rans_patterns)(const uint8_t *numbers, size_t n, const uint8_t table[64], uint8_t *dst);
-    /* All n codes of a stream, in reverse. */
+    /* The last n codes of a stream that are still to be encoded, in reverse: whole groups of lanes but in the first
+     * call. `escaped` is that of the first of them. */
     void (*rans_encode)(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n);
     /* Bits [shift, shift + bits) of each element of 1, 2 or 4 bytes whose bit in `chosen` is set; returns how many.
      * values_ret has room for 64 more. */
@@ -57,8 +58,8 @@ struct zipfs_kernels {
      * used, planes[1] is the second field packed as in a RAW plane, further planes are values. */
     bool (*joint_merge[ZIPFS_NUM_LAYOUTS])(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes,
                                            uint8_t *dst, size_t n);
-    /* Elements to planes[1 ...] as above, and to codes: 4 * row[exponent] + upper mantissa bits, where the row is below
-     * 16; else 64. All outputs have room for n bytes. */
+    /* Elements to planes[1 ...] as above, and to codes: 4 * row[exponent] + upper mantissa bits, where rows are below 16,
+     * or ZIPFS_JOINT_NO_ROW. All outputs have room for n bytes. */
     void (*joint_split[ZIPFS_NUM_LAYOUTS])(const uint8_t *src, const uint8_t row[256], uint8_t *codes,
                                            uint8_t *const *planes, size_t n);
 
@@ -76,8 +77,8 @@ extern const struct zipfs_kernels zipfs_kernels_avx512; /* F, BW, VL, VBMI, VBMI
 extern const struct zipfs_kernels zipfs_kernels_neon;
 #endif
 
-/* Counts the codes below 64 in the first of every `every` groups of 64 codes. */
-void zipfs_count_codes(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]);
+/* Counts the codes that are below 64. */
+void zipfs_count_codes(const uint8_t *codes, size_t n, uint32_t count_ret[64]);
 
 /* Loops that tables share. */
 uint64_t zipfs_hash_scalar(const uint8_t *src, size_t src_size, uint64_t seed);

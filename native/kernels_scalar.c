@@ -34,21 +34,10 @@ void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[
     add_histogram(values, n, count_ret);
 }
 
-void zipfs_count_codes(const uint8_t *codes, size_t n, size_t every, uint32_t count_ret[64]) {
-    uint32_t count[4][256];
-    memset(count, 0, sizeof count);
-    for (size_t first = 0; first < n; first += 64 * every) {
-        size_t i = first, end = zipfs_min(n, first + 64);
-        for (; i + 8 <= end; i += 8) {
-            uint64_t x = zipfs_load64(codes + i);
-            for (unsigned k = 0; k < 8; k++)
-                count[k & 3][x >> 8 * k & 255]++;
-        }
-        for (; i < end; i++)
-            count[0][codes[i]]++;
-    }
-    for (unsigned c = 0; c < 64; c++)
-        count_ret[c] = count[0][c] + count[1][c] + count[2][c] + count[3][c];
+void zipfs_count_codes(const uint8_t *codes, size_t n, uint32_t count_ret[64]) {
+    uint32_t count[256];
+    zipfs_histogram_scalar(codes, n, count);
+    memcpy(count_ret, count, 64 * sizeof count[0]);
 }
 
 /* ---- packed bits ---- */
@@ -280,9 +269,7 @@ static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *codes
     const struct zipfs_rans_table *table = &encoder->table;
     unsigned escape = table->has_escape ? table->num_symbols - 1u : NO_ESCAPE;
     size_t num_lanes = encoder->num_lanes, padded = (n + num_lanes - 1) / num_lanes * num_lanes;
-    uint32_t inverse[ZIPFS_RANS_MAX_SYMBOLS];
-    for (unsigned s = 0; s < table->num_symbols; s++)
-        inverse[s] = ((1u << 24) + table->freq[s] - 1u) / table->freq[s];
+    const uint32_t *inverse = encoder->inverse;
     if (table->has_escape)
         memset(encoder->escaped, 0, (n + 63) / 64 * sizeof encoder->escaped[0]);
     uint8_t *coded = encoder->coded;
@@ -376,8 +363,8 @@ JOINT_MERGE(joint_merge_e5m2, 1, dst[i] = (uint8_t)(p | spread_sign(x, 1, 8)))
                 size_t i = first + k;                                                                                  \
                 unsigned top;                                                                                          \
                 body;                                                                                                  \
-                unsigned exponent = top >> (LOW + 2) & ((1u << (exponent_bits)) - 1), r = row[exponent];               \
-                codes[i] = (uint8_t)(r < 16 ? r << 2 | (top >> LOW & 3) : 64);                                         \
+                unsigned exponent = top >> (LOW + 2) & ((1u << (exponent_bits)) - 1);                                  \
+                codes[i] = (uint8_t)(row[exponent] << 2 | (top >> LOW & 3));                                           \
                 fields[k] = (uint8_t)((top >> (LOW + 2 + (exponent_bits)) << LOW) | (top & ((1u << LOW) - 1)));        \
             }                                                                                                          \
             pack_as(fields, bits, planes[1] + first * (bits) / 8, used);                                               \

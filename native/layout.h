@@ -7,6 +7,11 @@
 
 enum { ZIPFS_MAX_FIELDS = 9, ZIPFS_MAX_WIDTH = 8, ZIPFS_JOINT_MANTISSA = 2 };
 
+enum {
+    ZIPFS_JOINT_ROWS = 16,   /* exponents whose values may have symbols of their own */
+    ZIPFS_JOINT_NO_ROW = 32, /* what others have for a row */
+};
+
 struct zipfs_layout_info {
     uint8_t width; /* bytes of an element */
     uint8_t num_fields;

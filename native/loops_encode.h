@@ -5,8 +5,11 @@
  * Steps beside those of loops_layouts.h:
  *   add                           of bytes
  *   load_table64 look_up          tables of 64 bytes, of which the first 16 * rows matter
+ *   places_of look_up_at          the same in two parts, of which the first serves all tables
  *   load_lanes store_lanes        GROUP states and their bytes
  *   where_equal store_bits        lanes by comparison; as bits, GROUP / 8 bytes
+ *   without                       zero in chosen lanes
+ *   differing                     bits that are in one and not in the other
  *   put_in_front                  bytes of chosen lanes to a stream that grows downwards; may write one for each lane
  *   divide                        of the states in struct lanes
  *
@@ -33,20 +36,26 @@ STEP void store_states(uint16_t *state, const struct lanes *lanes, unsigned grou
 
 struct encode_tables {
     struct sparse_table symbol_of; /* of a code */
+    struct table64 few;            /* of a code below 64, exclusive or that of escapes: `other` */
     struct table64 freq, start;
     struct table64 inverse_low, inverse_high; /* floor(65536 / freq), 65535 for 1, as bytes */
-    vec escape;
+    vec escape, other;
 };
 
 STEP void load_encode_tables(const struct zipfs_rans_encoder *encoder, struct encode_tables *t) {
     const struct zipfs_rans_table *table = &encoder->table;
-    uint8_t low[ZIPFS_RANS_MAX_SYMBOLS] = {0}, high[ZIPFS_RANS_MAX_SYMBOLS] = {0};
+    uint8_t low[ZIPFS_RANS_MAX_SYMBOLS] = {0}, high[ZIPFS_RANS_MAX_SYMBOLS] = {0}, few[64];
+    unsigned other = table->num_symbols - table->has_escape;
     for (unsigned s = 0; s < table->num_symbols; s++) {
-        unsigned inverse = table->freq[s] == 1 ? 65535 : 65536u / table->freq[s];
+        unsigned inverse = (unsigned)zipfs_min(encoder->inverse[s] >> 8, 65535);
         low[s] = (uint8_t)inverse;
         high[s] = (uint8_t)(inverse >> 8);
     }
-    t->symbol_of = load_sparse_table(encoder->symbol_of, table->num_symbols - table->has_escape);
+    for (unsigned c = 0; c < 64; c++)
+        few[c] = (uint8_t)(encoder->symbol_of[c] ^ other);
+    t->symbol_of = load_sparse_table(encoder->symbol_of, other);
+    t->few = load_table64(few);
+    t->other = bytes(other);
     t->freq = load_table64(table->freq);
     t->start = load_table64(table->start);
     t->inverse_low = load_table64(low);
@@ -54,16 +63,25 @@ STEP void load_encode_tables(const struct zipfs_rans_encoder *encoder, struct en
     t->escape = bytes(table->num_symbols - 1u);
 }
 
+/* Few codes need one table of 64, in which those from 128 on are found as zero. */
+STEP vec symbols_of_codes(const struct encode_tables *t, vec codes, unsigned code_bits) {
+    if (!FEW_REGISTERS || code_bits > 6)
+        return look_up_sparse(&t->symbol_of, codes, code_bits);
+    struct places places = places_of(codes, MAX_ROWS);
+    return differing(look_up_at(&t->few, MAX_ROWS, &places), t->other);
+}
+
 /* Codes a group of symbols into its lanes. */
 STEP void encode_symbols(const struct encode_tables *t, unsigned rows, struct lanes *lanes, vec symbol,
                          uint8_t **coded) {
-    vec freq = look_up(&t->freq, rows, symbol);
+    struct places places = places_of(symbol, rows);
+    vec freq = look_up_at(&t->freq, rows, &places);
     chosen full = where_at_least(lanes->high, freq);
     put_in_front(coded, full, lanes->low);
-    struct lanes x = {blend(full, lanes->high, lanes->low), blend(full, bytes(0), lanes->high)};
-    struct lanes inverse = {look_up(&t->inverse_low, rows, symbol), look_up(&t->inverse_high, rows, symbol)};
+    struct lanes x = {blend(full, lanes->high, lanes->low), without(full, lanes->high)};
+    struct lanes inverse = {look_up_at(&t->inverse_low, rows, &places), look_up_at(&t->inverse_high, rows, &places)};
     *lanes = divide(x, freq, inverse);
-    lanes->low = add(lanes->low, look_up(&t->start, rows, symbol));
+    lanes->low = add(lanes->low, look_up_at(&t->start, rows, &places));
 }
 
 /* Codes that fill all lanes, the last first. */
@@ -81,7 +99,7 @@ STEP void encode_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes
 #pragma GCC unroll GROUPS_AT_ONCE
         for (unsigned g = groups; g-- > 0;) {
             at -= GROUP;
-            vec symbol = look_up_sparse(&t.symbol_of, load(codes + at), code_bits);
+            vec symbol = symbols_of_codes(&t, load(codes + at), code_bits);
             if (has_escape)
                 store_bits(escaped + at / 8, where_equal(symbol, t.escape));
             encode_symbols(&t, rows, &lanes[g], symbol, &coded);
@@ -90,16 +108,17 @@ STEP void encode_groups(struct zipfs_rans_encoder *encoder, const uint8_t *codes
             __builtin_prefetch(ahead, 1, 2);
     }
     store_states(encoder->state, lanes, groups);
+    encoder->ahead = ahead;
     encoder->coded = coded;
 }
 
-STEP void encode_by_rows(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
+STEP void encode_by_rows(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n, unsigned code_bits) {
     unsigned groups = encoder->num_lanes / GROUP;
     switch (rows_of(encoder->table.num_symbols)) {
-    case 1: encode_groups(encoder, codes, n, groups, 1, 8); break;
-    case 2: encode_groups(encoder, codes, n, groups, 2, 8); break;
-    case 3: encode_groups(encoder, codes, n, groups, 3, 8); break;
-    default: encode_groups(encoder, codes, n, groups, 4, 8);
+    case 1: encode_groups(encoder, codes, n, groups, 1, code_bits); break;
+    case 2: encode_groups(encoder, codes, n, groups, 2, code_bits); break;
+    case 3: encode_groups(encoder, codes, n, groups, 3, code_bits); break;
+    default: encode_groups(encoder, codes, n, groups, 4, code_bits);
     }
 }
 
@@ -115,12 +134,15 @@ STEP void encode_by_groups(struct zipfs_rans_encoder *encoder, const uint8_t *co
 TARGET static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *codes, size_t n) {
     size_t whole = n - n % encoder->num_lanes;
     encoder->escaped += whole / 64;
-    zipfs_kernels_scalar.rans_encode(encoder, codes + whole, n - whole);
+    if (whole < n)
+        zipfs_kernels_scalar.rans_encode(encoder, codes + whole, n - whole);
     encoder->escaped -= whole / 64;
-    if (FEW_REGISTERS)
-        encode_by_rows(encoder, codes, whole);
-    else if (encoder->code_bits == 7)
-        encode_by_groups(encoder, codes, whole, 7);
+    if (FEW_REGISTERS && encoder->code_bits == 6)
+        encode_by_rows(encoder, codes, whole, 6);
+    else if (FEW_REGISTERS)
+        encode_by_rows(encoder, codes, whole, 8);
+    else if (encoder->code_bits == 6)
+        encode_by_groups(encoder, codes, whole, 6);
     else
         encode_by_groups(encoder, codes, whole, 8);
 }

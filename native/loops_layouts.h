@@ -11,7 +11,6 @@
  *                                 clear ones, and writes packed_size bytes, which may be more than there are
  *   load_sparse_table look_up_sparse
  *                                 tables of 256 bytes of which most are one and the same; indices have `bits` bits
- *   where_at_least blend          lanes by comparison
  *
  * TARGET and STEP stand before functions that are called and inlined.
  */
@@ -229,12 +228,17 @@ SPLIT(split_i64, ZIPFS_I64, 8, 8, split_integers_group(src + 8 * i, planes, i, 8
 
 /* ---- joint layouts ---- */
 
-enum { NO_ROW = 255 };
-
-/* Codes of a group, whose exponent has `bits` bits and whose upper mantissa bits are the two lowest of `mantissa`. */
+/* Codes of a group, whose exponent has `bits` bits and whose upper mantissa bits are the two lowest of `mantissa`. The
+ * table has four times the rows. */
 STEP vec joint_codes(const struct sparse_table *rows, vec exponent, unsigned bits, vec mantissa) {
-    vec row = look_up_sparse(rows, exponent, bits);
-    return blend(where_at_least(row, bytes(16)), bytes(64), choose(bytes(3), mantissa, up(row, 2)));
+    return choose(bytes(3), mantissa, look_up_sparse(rows, exponent, bits));
+}
+
+STEP struct sparse_table load_rows(const uint8_t row[256]) {
+    uint8_t times_four[256];
+    for (unsigned e = 0; e < 256; e++)
+        times_four[e] = (uint8_t)(4 * row[e]);
+    return load_sparse_table(times_four, 4 * ZIPFS_JOINT_NO_ROW);
 }
 
 /* Of the two top bytes of BF16 and F32; *rest_ret: the sign above the 5 next mantissa bits. */
@@ -290,7 +294,7 @@ STEP vec split_joint_e5m2_group(const struct sparse_table *rows, const uint8_t *
 #define JOINT_SPLIT(name, layout, width, bits, num_fields, step)                                                       \
     TARGET static void name(const uint8_t *src, const uint8_t row[256], uint8_t *codes, uint8_t *const *given,         \
                             size_t n) {                                                                                \
-        const struct sparse_table rows = load_sparse_table(row, NO_ROW);                                               \
+        const struct sparse_table rows = load_rows(row);                                                               \
         uint8_t *planes[num_fields];                                                                                   \
         memcpy(planes, given, sizeof planes);                                                                          \
         size_t i = 0;                                                                                                  \

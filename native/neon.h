@@ -116,6 +116,15 @@ STEP vec blend(chosen lanes, vec a, vec b) {
     return choose(lanes.ones, a, b);
 }
 
+/* Zero in the chosen lanes. */
+STEP vec without(chosen lanes, vec x) {
+    EACH_PART(vbicq_u8(x.part[p], lanes.ones.part[p]));
+}
+
+STEP vec differing(vec a, vec b) {
+    EACH_PART(veorq_u8(a.part[p], b.part[p]));
+}
+
 /* Byte e: how many of the lanes 0 to 8 * e + 7 are chosen. */
 STEP uint64_t counts_up_to(chosen lanes) {
     uint64_t counts = vget_lane_u64(vreinterpret_u64_u8(vcnt_u8(vreinterpret_u8_u64(vdup_n_u64(lanes.bits)))), 0);
@@ -149,6 +158,20 @@ STEP uint8x16_t look_up_part(const struct table64 *t, unsigned rows, uint8x16_t 
 
 STEP vec look_up(const struct table64 *t, unsigned rows, vec index) {
     EACH_PART(look_up_part(t, rows, index.part[p]));
+}
+
+/* Indices need not be made ready for several tables. */
+struct places {
+    vec index;
+};
+
+STEP struct places places_of(vec index, unsigned rows) {
+    (void)rows;
+    return (struct places){index};
+}
+
+STEP vec look_up_at(const struct table64 *t, unsigned rows, const struct places *p) {
+    return look_up(t, rows, p->index);
 }
 
 /* ---- tables of 256 bytes of which most quarters are one and the same value ---- */

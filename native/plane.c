@@ -106,15 +106,6 @@ static bool looks_lz(struct zipfs_codec *codec, const uint8_t *values, size_t n,
                                 limit - limit / 64, &lz_size);
 }
 
-/* The codes of a plane, and what they stand for: themselves, or the first field of joint elements. */
-struct source {
-    const uint8_t *codes;
-    size_t n;
-    unsigned bits; /* of a value */
-    const struct zipfs_layout_info *joint;
-    const uint8_t *elements; /* of the joint layout */
-};
-
 static uint8_t *put_value(uint8_t *dst, unsigned value, unsigned bits) {
     *dst++ = (uint8_t)value;
     if (bits > 8)
@@ -158,8 +149,8 @@ static uint64_t nibbles_of(unsigned number) {
 
 /* Numbers of the escaped values as nibbles, packed in encoder->nibbles; returns how many. Each takes one to five,
  * without branches, since nobody can predict which. */
-static size_t put_nibbles(const struct zipfs_kernels *kernels, struct zipfs_encoder *encoder, size_t num,
-                          unsigned bits) {
+static size_t put_nibbles(const struct zipfs_kernels *kernels, struct zipfs_encoder *encoder, const uint16_t *values,
+                          size_t num, unsigned bits) {
     const struct zipfs_rans_table *table = &encoder->rans.table;
     uint64_t nibbles[ZIPFS_RANS_MAX_VALUES], far = nibbles_of(table->num_near);
     for (unsigned v = 0; v < 1u << bits; v++)
@@ -169,7 +160,7 @@ static size_t put_nibbles(const struct zipfs_kernels *kernels, struct zipfs_enco
     uint8_t *unpacked = encoder->nibbles + encoder->nibbles_capacity;
     size_t num_nibbles = 0;
     for (size_t i = 0; i < num; i++) {
-        uint64_t x = nibbles[encoder->values[i]];
+        uint64_t x = nibbles[values[i]];
         zipfs_store64(unpacked + num_nibbles, x);
         num_nibbles += x >> 56;
     }
@@ -178,7 +169,7 @@ static size_t put_nibbles(const struct zipfs_kernels *kernels, struct zipfs_enco
 }
 
 /* Escaped values that are not near ones, to encoder->far; returns how many. */
-static size_t put_far(struct zipfs_encoder *encoder, size_t num, unsigned bits) {
+static size_t put_far(struct zipfs_encoder *encoder, const uint16_t *values, size_t num, unsigned bits) {
     const struct zipfs_rans_table *table = &encoder->rans.table;
     bool is_near[ZIPFS_RANS_MAX_VALUES] = {false};
     uint8_t *far = encoder->far;
@@ -186,31 +177,31 @@ static size_t put_far(struct zipfs_encoder *encoder, size_t num, unsigned bits) 
     for (unsigned i = 0; i < table->num_near; i++)
         is_near[table->near[i]] = true;
     for (size_t i = 0; i < num; i++)
-        if (ZIPFS_UNLIKELY(!is_near[encoder->values[i]])) {
-            far = put_value(far, encoder->values[i], bits);
+        if (ZIPFS_UNLIKELY(!is_near[values[i]])) {
+            far = put_value(far, values[i], bits);
             num_far++;
         }
     return num_far;
 }
 
 /* Writes the escapes that the last encoding met to encoder->nibbles and ->far; returns the number of nibbles. */
-static size_t gather_escapes(const struct zipfs_kernels *kernels, struct zipfs_encoder *encoder,
-                             const struct source *source, size_t *num_far_ret) {
-    const struct zipfs_layout_info *joint = source->joint;
-    unsigned width = joint ? joint->width : 1, shift = joint ? zipfs_joint_shift(joint) : 0;
-    size_t num = kernels->gather(encoder->escaped, joint ? source->elements : source->codes, width, shift, source->bits,
-                                 source->n, encoder->values);
+static size_t put_escapes(const struct zipfs_kernels *kernels, struct zipfs_encoder *encoder, const uint16_t *values,
+                          size_t num, unsigned bits, size_t *num_far_ret) {
     struct zipfs_rans_table *table = &encoder->rans.table;
-    bool all_near = table->num_near && choose_near(encoder->values, num, source->bits, table) == num;
-    *num_far_ret = all_near ? 0 : put_far(encoder, num, source->bits);
-    return table->num_near ? put_nibbles(kernels, encoder, num, source->bits) : 0;
+    bool all_near = table->num_near && choose_near(values, num, bits, table) == num;
+    *num_far_ret = all_near ? 0 : put_far(encoder, values, num, bits);
+    return table->num_near ? put_nibbles(kernels, encoder, values, num, bits) : 0;
 }
 
-/* Writes a plane from the state that encoding left behind. */
-static size_t write_rans(const struct zipfs_encoder *encoder, unsigned bits, size_t coded_size, size_t num_nibbles,
-                         size_t num_far, uint8_t *dst, size_t capacity) {
+/* Writes a plane from what encoding left behind, and the values that were escaped. */
+static size_t write_rans(struct zipfs_codec *codec, unsigned bits, const uint8_t *coded_end, const uint16_t *escaped,
+                         size_t num_escaped, uint8_t *dst, size_t capacity) {
+    struct zipfs_encoder *encoder = codec->encoder;
     const struct zipfs_rans_encoder *rans = &encoder->rans;
     const struct zipfs_rans_table *table = &rans->table;
+    size_t num_nibbles = 0, num_far = 0, coded_size = (size_t)(coded_end - rans->coded);
+    if (table->has_escape)
+        num_nibbles = put_escapes(codec->kernels, encoder, escaped, num_escaped, bits, &num_far);
     size_t value_size = bits > 8 ? 2 : 1, states_size = 2u * rans->num_lanes, nibbles_size = (num_nibbles + 1) / 2;
     size_t size = ZIPFS_RANS_HEADER + table->num_symbols + value_size * (table->num_symbols + table->num_near) +
                   states_size + coded_size + nibbles_size + value_size * num_far;
@@ -237,25 +228,26 @@ static size_t write_rans(const struct zipfs_encoder *encoder, unsigned bits, siz
     return size;
 }
 
-/* value_of: of each code, NULL where codes are values. */
-static size_t encode_rans(struct zipfs_codec *codec, const struct zipfs_rans_table *table, const uint16_t *value_of,
-                          unsigned num_lanes, const struct source *source, uint8_t *dst, size_t capacity) {
-    struct zipfs_encoder *encoder = codec->encoder;
+/* Readies the encoder for n codes; returns the end of what it will write. */
+static const uint8_t *begin_rans(struct zipfs_encoder *encoder, const struct zipfs_rans_table *table,
+                                 unsigned code_bits, unsigned num_lanes, size_t n) {
     struct zipfs_rans_encoder *rans = &encoder->rans;
-    uint8_t *coded_end = encoder->coded + source->n + ZIPFS_RANS_CODED_ROOM;
-    zipfs_rans_encoder_init(rans, table, value_of ? 7 : 8, num_lanes);
-    rans->coded = coded_end;
+    zipfs_rans_encoder_init(rans, table, code_bits, num_lanes);
+    rans->coded = encoder->coded + n + ZIPFS_RANS_CODED_ROOM;
     rans->escaped = encoder->escaped;
-    rans->ahead = dst;
-    if (source->joint) /* whose payloads take about 11/16 of the plain bytes */
-        rans->ahead_step = num_lanes * source->joint->width * 11 / 16;
-    codec->kernels->rans_encode(rans, source->codes, source->n);
-    for (unsigned s = 0; value_of && s + rans->table.has_escape < rans->table.num_symbols; s++)
-        rans->table.value[s] = value_of[rans->table.value[s]];
-    size_t num_far = 0, num_nibbles = 0;
-    if (rans->table.has_escape)
-        num_nibbles = gather_escapes(codec->kernels, encoder, source, &num_far);
-    return write_rans(encoder, source->bits, (size_t)(coded_end - rans->coded), num_nibbles, num_far, dst, capacity);
+    return rans->coded;
+}
+
+/* Codes that are values. */
+static size_t encode_rans(struct zipfs_codec *codec, const struct zipfs_rans_table *table, unsigned bits,
+                          unsigned num_lanes, const uint8_t *values, size_t n, uint8_t *dst, size_t capacity) {
+    struct zipfs_encoder *encoder = codec->encoder;
+    const uint8_t *coded_end = begin_rans(encoder, table, 8, num_lanes, n);
+    codec->kernels->rans_encode(&encoder->rans, values, n);
+    size_t num = 0;
+    if (table->has_escape)
+        num = codec->kernels->gather(encoder->escaped, values, 1, 0, bits, n, encoder->values);
+    return write_rans(codec, bits, coded_end, encoder->values, num, dst, capacity);
 }
 
 static size_t encode_raw(const struct zipfs_kernels *kernels, unsigned bits, const uint8_t *values, size_t n,
@@ -333,8 +325,7 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
         *coding_ret = ZIPFS_RANS;
         if (zipfs_entropy(counts.count, n) + fixed < room && /* which is quick to see */
             zipfs_rans_choose(&counts, bits, &table) / 8 + fixed < room) {
-            struct source source = {values, n, bits, NULL, NULL};
-            size = encode_rans(codec, &table, NULL, num_lanes, &source, dst, zipfs_min(capacity, raw - 1));
+            size = encode_rans(codec, &table, bits, num_lanes, values, n, dst, zipfs_min(capacity, raw - 1));
         }
     }
     if (size == SIZE_MAX) {
@@ -353,31 +344,110 @@ size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num
                               : improve_by_zstd(codec, level, values, n, dst, size, capacity, coding_ret);
 }
 
-/* Groups of 64 codes of which one is counted, for a sample of 16384: it takes an eighth of the time, and loses less
- * than 0.01 %. Longer pieces at longer distances lose 0.05 %, since neighbours are alike. */
+/* ---- the first field of a joint layout ---- */
+
+enum {
+    GROUP = 64,
+    SAMPLE = 16384, /* codes that are counted: it takes an eighth of the time, and loses less than 0.01 % */
+    TILE = 16384,   /* codes that are made and encoded at a time, so that they stay in the L1 cache */
+    SPILL = 64,     /* bytes that joint_split may write behind the second fields */
+};
+
+/* Groups of 64 elements of which one is counted. Longer pieces at longer distances lose 0.05 %, since neighbours are
+ * alike. */
 static size_t count_every(size_t n, bool exhaustive) {
-    if (exhaustive)
-        return 1;
-    return zipfs_max(n / 16384, 1);
+    return exhaustive ? 1 : zipfs_max(n / SAMPLE, 1);
 }
 
-size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, uint32_t layout, unsigned num_lanes, const uint8_t *codes,
-                                const uint8_t row[256], const uint8_t *src, size_t n, uint8_t *dst, size_t capacity) {
-    const struct zipfs_layout_info *info = zipfs_layout_info(layout);
-    struct source source = {codes, n, info->bits[0], info, src};
-    struct zipfs_rans_counts counts;
+/* Copies the groups that are counted; returns how many elements they have. */
+static size_t take_groups(const uint8_t *src, size_t n, size_t width, size_t every, uint8_t *dst) {
+    size_t num = 0;
+    for (size_t first = 0; first < n; first += GROUP * every) {
+        size_t used = zipfs_min(n - first, GROUP);
+        memcpy(dst + num * width, src + first * width, used * width);
+        num += used;
+    }
+    return num;
+}
+
+/* Counts codes, of all elements or of a sample, and chooses a table of codes. Of all, it leaves them in planes[0]. */
+static void choose_joint(struct zipfs_codec *codec, const struct zipfs_joint *joint, size_t every,
+                         struct zipfs_rans_table *table_ret) {
+    const struct zipfs_layout_info *info = zipfs_layout_info(joint->layout);
+    struct zipfs_rans_counts counts = {.num_codes = 64, .n = joint->n, .complete = every == 1,
+                                       .thorough = codec->encoder->effort.exhaustive};
+    const uint8_t *src = joint->src;
+    if (every > 1) {
+        counts.n = take_groups(src, joint->n, info->width, every, codec->encoder->coded);
+        src = codec->encoder->coded;
+    }
+    codec->kernels->joint_split[joint->layout](src, joint->row, joint->planes[0], joint->planes, counts.n);
+    zipfs_count_codes(joint->planes[0], counts.n, counts.count);
+    zipfs_rans_choose(&counts, info->bits[0], table_ret);
+}
+
+/* Makes the codes of elements [start, end), in planes[0], and their further fields. What follows is there already. */
+static void split_tile(struct zipfs_codec *codec, const struct zipfs_joint *joint, size_t start, size_t end) {
+    const struct zipfs_layout_info *info = zipfs_layout_info(joint->layout);
+    uint8_t *planes[ZIPFS_MAX_FIELDS], spill[SPILL];
+    for (unsigned f = 1; f < info->num_fields; f++)
+        planes[f] = joint->planes[f] + (f == 1 ? start * info->bits[1] / 8 : start);
+    uint8_t *behind = joint->planes[1] + (end * info->bits[1] + 7) / 8;
+    memcpy(spill, behind, SPILL);
+    codec->kernels->joint_split[joint->layout](joint->src + start * info->width, joint->row, joint->planes[0], planes,
+                                               end - start);
+    memcpy(behind, spill, SPILL);
+}
+
+/* Encodes tile by tile from the last one on; returns where in encoder->values the escaped ones begin. */
+static uint16_t *encode_tiles(struct zipfs_codec *codec, const struct zipfs_joint *joint) {
+    struct zipfs_encoder *encoder = codec->encoder;
+    struct zipfs_rans_encoder *rans = &encoder->rans;
+    const struct zipfs_layout_info *info = zipfs_layout_info(joint->layout);
+    uint16_t *values = encoder->values + joint->n, found[TILE + 64];
+    for (size_t end = joint->n, start; end > 0; end = start) {
+        start = (end - 1) / TILE * TILE;
+        split_tile(codec, joint, start, end);
+        rans->escaped = encoder->escaped + start / 64;
+        codec->kernels->rans_encode(rans, joint->planes[0], end - start);
+        if (!rans->table.has_escape)
+            continue;
+        size_t num = codec->kernels->gather(rans->escaped, joint->src + start * info->width, info->width,
+                                            zipfs_joint_shift(info), info->bits[0], end - start, found);
+        memcpy(values -= num, found, num * sizeof found[0]);
+    }
+    return values;
+}
+
+/* The same of codes that are there already, of a short run. */
+static uint16_t *encode_codes(struct zipfs_codec *codec, const struct zipfs_joint *joint) {
+    struct zipfs_encoder *encoder = codec->encoder;
+    const struct zipfs_layout_info *info = zipfs_layout_info(joint->layout);
+    codec->kernels->rans_encode(&encoder->rans, joint->planes[0], joint->n);
+    size_t num = 0;
+    if (encoder->rans.table.has_escape)
+        num = codec->kernels->gather(encoder->escaped, joint->src, info->width, zipfs_joint_shift(info), info->bits[0],
+                                     joint->n, encoder->values);
+    return memmove(encoder->values + joint->n - num, encoder->values, num * sizeof encoder->values[0]);
+}
+
+size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, const struct zipfs_joint *joint, unsigned num_lanes,
+                                uint8_t *dst, size_t capacity) {
+    const struct zipfs_layout_info *info = zipfs_layout_info(joint->layout);
+    struct zipfs_rans_encoder *rans = &codec->encoder->rans;
     struct zipfs_rans_table table;
+    size_t n = joint->n, every = count_every(n, codec->encoder->effort.exhaustive);
+    choose_joint(codec, joint, every, &table);
+    const uint8_t *coded_end = begin_rans(codec->encoder, &table, 6, num_lanes, n);
+    rans->ahead = dst; /* payloads take about 11/16 of the plain bytes */
+    rans->ahead_step = num_lanes * info->width * 11 / 16;
+    const uint16_t *escaped = every > 1 ? encode_tiles(codec, joint) : encode_codes(codec, joint);
     uint16_t value_of[64] = {0};
     for (unsigned e = 0; e < 1u << info->exponent_bits; e++)
-        for (unsigned m = 0; row[e] < 16 && m < 4; m++)
-            value_of[4 * row[e] + m] = (uint16_t)(4 * e + m);
-    bool exhaustive = codec->encoder->effort.exhaustive;
-    size_t every = count_every(n, exhaustive);
-    counts = (struct zipfs_rans_counts){.num_codes = 64,
-                                        .n = (n / (64 * every)) * 64 + zipfs_min(n % (64 * every), 64),
-                                        .complete = every == 1,
-                                        .thorough = exhaustive};
-    zipfs_count_codes(codes, n, every, counts.count);
-    zipfs_rans_choose(&counts, source.bits, &table);
-    return encode_rans(codec, &table, value_of, num_lanes, &source, dst, capacity);
+        for (unsigned m = 0; joint->row[e] < ZIPFS_JOINT_ROWS && m < 4; m++)
+            value_of[4 * joint->row[e] + m] = (uint16_t)(4 * e + m);
+    for (unsigned s = 0; s + table.has_escape < table.num_symbols; s++)
+        rans->table.value[s] = value_of[table.value[s]];
+    return write_rans(codec, info->bits[0], coded_end, escaped, (size_t)(codec->encoder->values + n - escaped), dst,
+                      capacity);
 }

@@ -61,9 +61,17 @@ enum zipfs_lz {
 size_t zipfs_plane_encode(struct zipfs_codec *codec, unsigned bits, unsigned num_lanes, const uint8_t *values, size_t n,
                           enum zipfs_lz lz, uint8_t *dst, size_t capacity, unsigned *coding_ret, bool *is_noise_ret);
 
-/* The first field of n elements of a joint layout, from the codes that joint_split made of the elements at src with
- * these rows. Always RANS; returns the size, SIZE_MAX when it exceeds capacity. */
-size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, uint32_t layout, unsigned num_lanes, const uint8_t *codes,
-                                const uint8_t row[256], const uint8_t *src, size_t n, uint8_t *dst, size_t capacity);
+/* n elements of a joint layout that are to be encoded, by these rows (joint.h). */
+struct zipfs_joint {
+    uint32_t layout;
+    const uint8_t *row, *src;
+    size_t n;
+    uint8_t *const *planes; /* as joint_split has them, and room for codes in the first: n bytes each */
+};
+
+/* Encodes the first field, and fills the other planes. Always RANS; returns the size, SIZE_MAX when it exceeds
+ * capacity. */
+size_t zipfs_plane_encode_joint(struct zipfs_codec *codec, const struct zipfs_joint *joint, unsigned num_lanes,
+                                uint8_t *dst, size_t capacity);
 
 #endif

@@ -445,6 +445,9 @@ void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zi
     memset(encoder->symbol_of, (int)explicit, sizeof encoder->symbol_of);
     for (unsigned s = 0; s < explicit; s++)
         encoder->symbol_of[table->value[s]] = (uint8_t)s;
+    memset(encoder->inverse, 0, sizeof encoder->inverse);
+    for (unsigned s = 0; s < table->num_symbols; s++)
+        encoder->inverse[s] = ((1u << 24) + table->freq[s] - 1u) / table->freq[s];
     for (unsigned lane = 0; lane < num_lanes; lane++)
         encoder->state[lane] = 256;
 }

@@ -60,7 +60,8 @@ struct zipfs_rans_decoder {
 struct zipfs_rans_encoder {
     struct zipfs_rans_table table; /* of codes, then of values: zipfs_rans_translate */
     uint8_t symbol_of[256];        /* of each code */
-    unsigned code_bits;            /* codes are below 1 << code_bits: 7 or 8 */
+    uint32_t inverse[ZIPFS_RANS_MAX_SYMBOLS]; /* 2^24 / freq of each symbol, rounded up */
+    unsigned code_bits;            /* 8, or 6: codes are below 64, or at least 128 and escapes */
     unsigned num_lanes;
     uint16_t state[ZIPFS_RANS_MAX_LANES];
     uint8_t *coded;    /* moves down; n + ZIPFS_RANS_CODED_ROOM bytes lie before its first place */

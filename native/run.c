@@ -244,20 +244,11 @@ enum zipfs_status zipfs_run_decode_inner(struct zipfs_codec *codec, const uint8_
 
 /* ---- encoding ---- */
 
-/* Cuts the elements into fields; planes_ret points at each. BYTES needs no cut. */
-static void split(struct zipfs_codec *codec, const struct zipfs_recipe *recipe, const uint8_t *src, size_t n,
-                  const uint8_t **planes_ret) {
-    const struct zipfs_layout_info *info = zipfs_layout_info(recipe->layout);
-    uint8_t *planes[ZIPFS_MAX_FIELDS];
-    planes_ret[0] = src;
-    if (recipe->layout == ZIPFS_BYTES)
-        return;
+/* Room for the fields of n elements. */
+static void place_planes(struct zipfs_codec *codec, const struct zipfs_layout_info *info, size_t n,
+                         uint8_t **planes_ret) {
     for (unsigned f = 0; f < info->num_fields; f++)
-        planes_ret[f] = planes[f] = codec->encoder->fields + f * n;
-    if (info->is_joint)
-        codec->kernels->joint_split[recipe->layout](src, recipe->row, planes[0], planes, n);
-    else
-        codec->kernels->split[recipe->layout](src, planes, n);
+        planes_ret[f] = codec->encoder->fields + f * n;
 }
 
 /* The second field of a joint layout, which is noise, or the run would not be joint. */
@@ -284,8 +275,10 @@ size_t zipfs_run_encode(struct zipfs_codec *codec, const struct zipfs_recipe *re
     memcpy(dst, src, phase);
     memcpy(dst + phase, src + src_size - tail, tail);
     memset(dst + records, 0, size - records);
-    const uint8_t *planes[ZIPFS_MAX_FIELDS];
-    split(codec, recipe, src + phase, n, planes);
+    uint8_t *planes[ZIPFS_MAX_FIELDS];
+    place_planes(codec, info, n, planes);
+    if (!info->is_joint && recipe->layout != ZIPFS_BYTES)
+        codec->kernels->split[recipe->layout](src + phase, planes, n);
     bool exhaustive = codec->encoder->effort.exhaustive;
     unsigned noisy_bits = 0, num_lanes = recipe->num_lanes && !exhaustive
                                              ? recipe->num_lanes
@@ -293,17 +286,19 @@ size_t zipfs_run_encode(struct zipfs_codec *codec, const struct zipfs_recipe *re
     for (unsigned f = 0; f < info->num_fields; f++) {
         unsigned coding = f == 0 ? ZIPFS_RANS : ZIPFS_RAW, bits = info->bits[f];
         bool is_noise = info->is_joint && f == 1;
+        const uint8_t *values = recipe->layout == ZIPFS_BYTES ? src : planes[f]; /* BYTES needs no cut */
         size_t left = capacity - size, plane_size;
         if (f == 0 && is_exponent(info) && codec->encoder->effort.short_codes &&
-            (plane_size = zipfs_short_encode(codec, planes[0], n, dst + size, left)) != SIZE_MAX)
+            (plane_size = zipfs_short_encode(codec, values, n, dst + size, left)) != SIZE_MAX)
             coding = ZIPFS_SHORT;
         else if (info->is_joint && f == 0)
-            plane_size = zipfs_plane_encode_joint(codec, recipe->layout, num_lanes, planes[0], recipe->row,
-                                                  src + phase, n, dst + size, left);
+            plane_size = zipfs_plane_encode_joint(
+                codec, &(struct zipfs_joint){recipe->layout, recipe->row, src + phase, n, planes}, num_lanes,
+                dst + size, left);
         else if (info->is_joint && f == 1)
-            plane_size = store_packed(planes[1], n, bits, dst + size, left);
+            plane_size = store_packed(values, n, bits, dst + size, left);
         else
-            plane_size = left ? zipfs_plane_encode(codec, bits, num_lanes, planes[f], n, recipe->lz, dst + size, left,
+            plane_size = left ? zipfs_plane_encode(codec, bits, num_lanes, values, n, recipe->lz, dst + size, left,
                                                    &coding, &is_noise)
                               : SIZE_MAX;
         if (plane_size == SIZE_MAX)

@@ -110,7 +110,7 @@ static unsigned bits_of_codes(const uint8_t *codes, size_t n) {
     unsigned all = 0;
     for (size_t i = 0; i < n; i++)
         all |= codes[i];
-    return all < 128 ? 7 : 8;
+    return all < 64 ? 6 : 8;
 }
 
 /* Encodes codes into a plane of a field of `bits` bits, with a table that has symbols for them. Returns its size. */
