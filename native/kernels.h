@@ -85,6 +85,7 @@ uint64_t zipfs_hash_scalar(const uint8_t *src, size_t src_size, uint64_t seed);
 uint64_t zipfs_hash_avx2(const uint8_t *src, size_t src_size, uint64_t seed);
 uint64_t zipfs_hash_avx512(const uint8_t *src, size_t src_size, uint64_t seed);
 void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[256]);
+void zipfs_add_histogram(const uint8_t *values, size_t n, uint32_t sum[256]); /* to what is there; n at most 65535 */
 void zipfs_histogram_avx2(const uint8_t *values, size_t n, uint32_t count_ret[256]);
 void zipfs_expand_scalar(const uint8_t *bits, const uint8_t *src, unsigned width, uint8_t *dst, size_t n);
 size_t zipfs_rans_numbers_scalar(const uint8_t *nibbles, size_t num_nibbles, uint8_t *numbers, size_t most);

@@ -11,7 +11,7 @@
 
 /* Four tables, since equal neighbours would wait for each other's count. At most 65535 values, so that the tables
  * are small: those of a sample would take longer to clear and to add up. */
-static void add_histogram(const uint8_t *values, size_t n, uint32_t sum[256]) {
+void zipfs_add_histogram(const uint8_t *values, size_t n, uint32_t sum[256]) {
     uint16_t count[4][256];
     memset(count, 0, sizeof count);
     size_t i = 0;
@@ -30,8 +30,8 @@ void zipfs_histogram_scalar(const uint8_t *values, size_t n, uint32_t count_ret[
     enum { AT_ONCE = 65528 };
     memset(count_ret, 0, 256 * sizeof count_ret[0]);
     for (; n > AT_ONCE; n -= AT_ONCE, values += AT_ONCE)
-        add_histogram(values, AT_ONCE, count_ret);
-    add_histogram(values, n, count_ret);
+        zipfs_add_histogram(values, AT_ONCE, count_ret);
+    zipfs_add_histogram(values, n, count_ret);
 }
 
 void zipfs_count_codes(const uint8_t *codes, size_t n, uint32_t count_ret[64]) {
@@ -42,34 +42,62 @@ void zipfs_count_codes(const uint8_t *codes, size_t n, uint32_t count_ret[64]) {
 
 /* ---- packed bits ---- */
 
-/* `bits` is a constant wherever these are used. Eight values fill `bits` bytes. */
+/* `bits` is a constant wherever these are used. Eight values fill `bits` bytes: their halves are moved to a doubleword
+ * each, the halves of those to words, and then to bytes. */
+
+static inline uint64_t mask_of(unsigned bits) {
+    return (UINT64_C(1) << bits) - 1;
+}
+
+/* In each unit of `wide` bits, moves the bits from `narrow` on up to half its width, or back down. */
+static inline uint64_t move_up(uint64_t x, unsigned narrow, unsigned wide) {
+    uint64_t low = mask_of(narrow) * (~UINT64_C(0) / (wide == 64 ? ~UINT64_C(0) : mask_of(wide)));
+    return (x & low) | (x & low << narrow) << (wide / 2 - narrow);
+}
+
+static inline uint64_t move_down(uint64_t x, unsigned narrow, unsigned wide) {
+    uint64_t low = mask_of(narrow) * (~UINT64_C(0) / (wide == 64 ? ~UINT64_C(0) : mask_of(wide)));
+    return (x & low) | (x >> (wide / 2 - narrow) & low << narrow);
+}
+
+static inline uint64_t to_bytes(uint64_t packed, unsigned bits) {
+    return move_up(move_up(move_up(packed, 4 * bits, 64), 2 * bits, 32), bits, 16);
+}
+
+static inline uint64_t from_bytes(uint64_t values, unsigned bits) {
+    return move_down(move_down(move_down(values, bits, 16), 2 * bits, 32), 4 * bits, 64);
+}
+
+/* Up to seven bytes, without a detour through memory. */
+static inline uint64_t load_bytes(const uint8_t *src, size_t size) {
+    uint64_t x = 0;
+    unsigned at = 0;
+    if (size & 4) {
+        x = zipfs_load32(src);
+        at = 4;
+    }
+    if (size & 2) {
+        x |= (uint64_t)zipfs_load16(src + at) << 8 * at;
+        at += 2;
+    }
+    return size & 1 ? x | (uint64_t)src[at] << 8 * at : x;
+}
 
 static inline void unpack_as(const uint8_t *src, unsigned bits, uint8_t *values, size_t n) {
-    const unsigned mask = (1u << bits) - 1;
-    for (; n >= 8; n -= 8, values += 8, src += bits) {
-        uint64_t x = 0;
-        for (unsigned k = 0; k < bits; k++)
-            x |= (uint64_t)src[k] << 8 * k;
-        for (unsigned k = 0; k < 8; k++)
-            values[k] = (uint8_t)(x >> bits * k & mask);
-    }
-    uint64_t x = 0;
-    for (unsigned k = 0; k < (n * bits + 7) / 8; k++)
-        x |= (uint64_t)src[k] << 8 * k;
-    for (unsigned k = 0; k < n; k++)
-        values[k] = (uint8_t)(x >> bits * k & mask);
+    for (; n >= 8; n -= 8, values += 8, src += bits)
+        zipfs_store64(values, to_bytes(load_bytes(src, bits), bits));
+    uint64_t x = to_bytes(load_bytes(src, (n * bits + 7) / 8), bits);
+    memcpy(values, &x, n);
 }
 
 static inline void pack_as(const uint8_t *values, unsigned bits, uint8_t *dst, size_t n) {
     for (; n >= 8; n -= 8, values += 8, dst += bits) {
-        uint64_t x = 0;
-        for (unsigned k = 0; k < 8; k++)
-            x |= (uint64_t)values[k] << bits * k;
+        uint64_t x = from_bytes(zipfs_load64(values), bits);
         memcpy(dst, &x, bits);
     }
     uint64_t x = 0;
-    for (unsigned k = 0; k < n; k++)
-        x |= (uint64_t)values[k] << bits * k;
+    memcpy(&x, values, n);
+    x = from_bytes(x, bits);
     memcpy(dst, &x, (n * bits + 7) / 8);
 }
 
@@ -160,13 +188,13 @@ static size_t gather(const uint64_t *chosen, const uint8_t *src, unsigned width,
 
 enum { NO_ESCAPE = 256 };
 
-/* A slot: frequency, place within the symbol, pattern (16 bits); from the lowest byte. */
 static void make_slots(struct zipfs_rans_decoder *decoder) {
     const struct zipfs_rans_table *table = &decoder->table;
     for (unsigned slot = 0; slot < 256; slot++) {
         unsigned s = decoder->symbol[slot];
-        decoder->slots[slot] = table->freq[s] | (slot - table->start[s]) << 8 |
-                               (uint32_t)decoder->pattern_low[s] << 16 | (uint32_t)decoder->pattern_high[s] << 24;
+        decoder->slot_freq[slot] = table->freq[s];
+        decoder->slot_place[slot] = slot - table->start[s];
+        decoder->slot_pattern[slot] = (uint16_t)(decoder->pattern_low[s] | decoder->pattern_high[s] << 8);
     }
     decoder->has_slots = true;
 }
@@ -184,22 +212,28 @@ static inline bool take_escape(struct zipfs_rans_escapes *escapes, uint16_t *pat
     return true;
 }
 
+/* The state that follows x, before renormalisation. */
+static inline uint32_t next_state(const struct zipfs_rans_decoder *decoder, uint32_t x) {
+    return decoder->slot_freq[x & 255] * (x >> 8) + decoder->slot_place[x & 255];
+}
+
 /* One group of lanes where more coded bytes are left than lanes: every state looks at the next byte, and takes it or
  * not without a branch, since nobody can predict which. */
-static bool decode_whole_group(struct zipfs_rans_decoder *decoder, unsigned escape, uint16_t *patterns) {
+static bool decode_whole_group(struct zipfs_rans_decoder *decoder, unsigned escape, uint16_t *restrict patterns) {
     const uint8_t *coded = decoder->coded;
+    uint16_t *restrict state = decoder->state;
     const unsigned num_lanes = decoder->num_lanes;
     bool complete = true;
 #pragma GCC unroll 4
     for (unsigned lane = 0; lane < num_lanes; lane++) {
-        uint32_t x = decoder->state[lane], slot = decoder->slots[x & 255];
-        patterns[lane] = (uint16_t)(slot >> 16);
-        if (ZIPFS_UNLIKELY((x & 255) >= escape))
+        uint32_t x = state[lane], slot = x & 255;
+        patterns[lane] = decoder->slot_pattern[slot];
+        if (ZIPFS_UNLIKELY(slot >= escape))
             complete &= take_escape(&decoder->escapes, &patterns[lane]);
-        x = (slot & 255) * (x >> 8) + (slot >> 8 & 255);
+        x = next_state(decoder, x);
         uint32_t hungry = 0u - (x < 256), refilled = x << 8 | *coded; /* all ones or none */
         coded += hungry & 1;
-        decoder->state[lane] = (uint16_t)(x ^ ((x ^ refilled) & hungry));
+        state[lane] = (uint16_t)(x ^ ((x ^ refilled) & hungry));
     }
     decoder->coded = coded;
     return complete;
@@ -208,11 +242,11 @@ static bool decode_whole_group(struct zipfs_rans_decoder *decoder, unsigned esca
 /* One group of lanes near the end of the stream, of which the first `used` give values. */
 static bool decode_last_group(struct zipfs_rans_decoder *decoder, unsigned escape, uint16_t *patterns, size_t used) {
     for (unsigned lane = 0; lane < decoder->num_lanes; lane++) {
-        uint32_t x = decoder->state[lane], slot = decoder->slots[x & 255];
-        patterns[lane] = (uint16_t)(slot >> 16);
+        uint32_t x = decoder->state[lane];
+        patterns[lane] = decoder->slot_pattern[x & 255];
         if ((x & 255) >= escape && lane < used && !take_escape(&decoder->escapes, &patterns[lane]))
             return false;
-        x = (slot & 255) * (x >> 8) + (slot >> 8 & 255);
+        x = next_state(decoder, x);
         if (x < 256) {
             if (decoder->coded == decoder->coded_end)
                 return false;
@@ -269,7 +303,8 @@ static void rans_encode(struct zipfs_rans_encoder *encoder, const uint8_t *codes
     const struct zipfs_rans_table *table = &encoder->table;
     unsigned escape = table->has_escape ? table->num_symbols - 1u : NO_ESCAPE;
     size_t num_lanes = encoder->num_lanes, padded = (n + num_lanes - 1) / num_lanes * num_lanes;
-    const uint32_t *inverse = encoder->inverse;
+    uint32_t inverse[ZIPFS_RANS_MAX_SYMBOLS];
+    memcpy(inverse, encoder->inverse, sizeof inverse);
     if (table->has_escape)
         memset(encoder->escaped, 0, (n + 63) / 64 * sizeof encoder->escaped[0]);
     uint8_t *coded = encoder->coded;
@@ -320,8 +355,48 @@ static inline unsigned spread_sign(unsigned x, unsigned bits, unsigned width) {
     return (x >> (bits - 1)) << (width - 1) | (x & ((1u << (bits - 1)) - 1));
 }
 
-/* Loops over groups of lanes; body sees the element i, its pattern p and its second field x. */
-#define JOINT_MERGE(name, bits, body)                                                                                  \
+/* These merge n elements from `first` on, whose patterns and second fields are p and x. Pointers are restricted, or the
+ * compiler must take dst for an alias of them and finds no vectors. */
+
+static inline void merge_joint_bf16(const uint16_t *restrict p, const uint8_t *restrict x, const uint8_t *const *planes,
+                                    size_t first, uint8_t *restrict dst, size_t n) {
+    (void)planes;
+    for (size_t i = 0; i < n; i++)
+        zipfs_store16(dst + 2 * (first + i), (uint16_t)(p[i] | spread_sign(x[i], 6, 16)));
+}
+
+static inline void merge_joint_f16(const uint16_t *restrict p, const uint8_t *restrict x, const uint8_t *const *planes,
+                                   size_t first, uint8_t *restrict dst, size_t n) {
+    const uint8_t *restrict low = planes[2] + first;
+    for (size_t i = 0; i < n; i++)
+        zipfs_store16(dst + 2 * (first + i), (uint16_t)(p[i] | x[i] << 15 | low[i]));
+}
+
+static inline void merge_joint_f32(const uint16_t *restrict p, const uint8_t *restrict x, const uint8_t *const *planes,
+                                   size_t first, uint8_t *restrict dst, size_t n) {
+    const uint8_t *restrict b1 = planes[2] + first, *restrict b0 = planes[3] + first;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t top = p[i] | spread_sign(x[i], 6, 16);
+        zipfs_store32(dst + 4 * (first + i), top << 16 | (uint32_t)b1[i] << 8 | b0[i]);
+    }
+}
+
+static inline void merge_joint_e4m3(const uint16_t *restrict p, const uint8_t *restrict x, const uint8_t *const *planes,
+                                    size_t first, uint8_t *restrict dst, size_t n) {
+    (void)planes;
+    for (size_t i = 0; i < n; i++)
+        dst[first + i] = (uint8_t)(p[i] | spread_sign(x[i], 2, 8));
+}
+
+static inline void merge_joint_e5m2(const uint16_t *restrict p, const uint8_t *restrict x, const uint8_t *const *planes,
+                                    size_t first, uint8_t *restrict dst, size_t n) {
+    (void)planes;
+    for (size_t i = 0; i < n; i++)
+        dst[first + i] = (uint8_t)(p[i] | x[i] << 7);
+}
+
+/* Loops over groups of lanes. */
+#define JOINT_MERGE(name, bits, merge)                                                                                 \
     static bool name(struct zipfs_rans_decoder *decoder, const uint8_t *const *planes, uint8_t *dst, size_t n) {       \
         if (!decoder->has_slots)                                                                                       \
             make_slots(decoder);                                                                                       \
@@ -333,23 +408,16 @@ static inline unsigned spread_sign(unsigned x, unsigned bits, unsigned width) {
             if (!decode_group(decoder, escape, n - first, patterns))                                                   \
                 return false;                                                                                          \
             unpack_as(planes[1] + first * (bits) / 8, bits, fields, used);                                             \
-            for (size_t k = 0; k < used; k++) {                                                                        \
-                size_t i = first + k;                                                                                  \
-                unsigned p = patterns[k], x = fields[k];                                                               \
-                body;                                                                                                  \
-            }                                                                                                          \
+            merge(patterns, fields, planes, first, dst, used);                                                         \
         }                                                                                                              \
         return true;                                                                                                   \
     }
 
-JOINT_MERGE(joint_merge_bf16, 6, zipfs_store16(dst + 2 * i, (uint16_t)(p | spread_sign(x, 6, 16))))
-JOINT_MERGE(joint_merge_f16, 1, zipfs_store16(dst + 2 * i, (uint16_t)(p | spread_sign(x, 1, 16) | planes[2][i])))
-JOINT_MERGE(joint_merge_f32, 6, {
-    uint32_t top = p | spread_sign(x, 6, 16);
-    zipfs_store32(dst + 4 * i, top << 16 | (uint32_t)planes[2][i] << 8 | planes[3][i]);
-})
-JOINT_MERGE(joint_merge_e4m3, 2, dst[i] = (uint8_t)(p | spread_sign(x, 2, 8)))
-JOINT_MERGE(joint_merge_e5m2, 1, dst[i] = (uint8_t)(p | spread_sign(x, 1, 8)))
+JOINT_MERGE(joint_merge_bf16, 6, merge_joint_bf16)
+JOINT_MERGE(joint_merge_f16, 1, merge_joint_f16)
+JOINT_MERGE(joint_merge_f32, 6, merge_joint_f32)
+JOINT_MERGE(joint_merge_e4m3, 2, merge_joint_e4m3)
+JOINT_MERGE(joint_merge_e5m2, 1, merge_joint_e5m2)
 
 /* Loops over tiles, since the second field is packed; body sees element i, and sets its upper bits `top` (sign,
  * exponent and all mantissa bits of the first two fields) and further planes. */

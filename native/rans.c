@@ -223,10 +223,14 @@ uint32_t zipfs_log2(uint32_t x) {
 }
 
 uint64_t zipfs_entropy(const uint32_t count[256], size_t n) {
+    return zipfs_entropy_of(count, 256, n);
+}
+
+uint64_t zipfs_entropy_of(const uint32_t *count, unsigned num_counts, size_t n) {
     pthread_once(&once, fill_tables);
     uint64_t cost = 0;
     uint32_t total = log2_of((uint32_t)n);
-    for (unsigned v = 0; v < 256; v++)
+    for (unsigned v = 0; v < num_counts; v++)
         if (count[v])
             cost += (uint64_t)count[v] * (total - log2_of(count[v]));
     return cost / (8 * ONE_BIT);

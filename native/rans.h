@@ -42,7 +42,10 @@ struct zipfs_rans_decoder {
     struct zipfs_rans_table table;
     uint8_t symbol[256]; /* of each slot */
     uint8_t pattern_low[ZIPFS_RANS_MAX_SYMBOLS], pattern_high[ZIPFS_RANS_MAX_SYMBOLS];
-    uint32_t slots[256]; /* the scalar kernel's form of the table, made when has_slots is false */
+    /* The scalar kernel's form of the table, made when has_slots is false: of each slot its symbol's frequency, the place
+     * within the symbol, and the pattern. */
+    uint32_t slot_freq[256], slot_place[256];
+    uint16_t slot_pattern[256];
     bool has_slots;
     unsigned num_lanes; /* 64, 128 or 256 */
     uint16_t state[ZIPFS_RANS_MAX_LANES];
@@ -125,5 +128,6 @@ void zipfs_rans_encoder_init(struct zipfs_rans_encoder *encoder, const struct zi
 uint32_t zipfs_log2(uint32_t x);
 /* Bytes that n values with these counts take at their order-0 entropy. Integer arithmetic only. */
 uint64_t zipfs_entropy(const uint32_t count[256], size_t n);
+uint64_t zipfs_entropy_of(const uint32_t *count, unsigned num_counts, size_t n); /* fewer counts */
 
 #endif
