@@ -41,34 +41,34 @@ static void count_windows(struct zipfs_codec *codec, const struct zipfs_piece *p
             codec->kernels->split[piece->layout](window, planes, SAMPLE);
             values = planes[exponent_field(piece->layout)];
         }
-        codec->kernels->histogram(values, SAMPLE, count);
-        for (unsigned v = 0; v < 256; v++)
-            count[v] += counts[w][v];
+        zipfs_add_histogram(values, SAMPLE, memcpy(count, counts[w], sizeof counts[w]));
     }
 }
 
-static bool are_few(const uint32_t count[256]) {
-    unsigned num = 0;
-    for (unsigned v = 0; v < 256; v++)
-        num += count[v] > 0;
-    return num > 1 && num <= FEW;
-}
+/* What cuts are found by. */
+struct windows {
+    uint32_t (*counts)[256];
+    unsigned width;
+    unsigned num_seen; /* values that occur at all: costs are asked for often, and most of 256 do not */
+    uint8_t seen[256];
+};
 
 /* Bytes that the exponents of windows [first, last) take with a table of their own. */
-static uint64_t cost(uint32_t (*counts)[256], const struct zipfs_layout_info *info, size_t first, size_t last) {
+static uint64_t cost(const struct windows *windows, size_t first, size_t last) {
     uint32_t count[256];
-    for (unsigned v = 0; v < 256; v++)
-        count[v] = counts[last][v] - counts[first][v];
-    return zipfs_entropy(count, SAMPLE * (last - first)) * (WINDOW / info->width) / SAMPLE;
+    for (unsigned i = 0; i < windows->num_seen; i++) {
+        unsigned v = windows->seen[i];
+        count[i] = windows->counts[last][v] - windows->counts[first][v];
+    }
+    return zipfs_entropy_of(count, windows->num_seen, SAMPLE * (last - first)) * (WINDOW / windows->width) / SAMPLE;
 }
 
 /* Marks the best cuts in windows [first, last): cut[w] means one before window w. */
-static void find_cuts(uint32_t (*counts)[256], const struct zipfs_layout_info *info, size_t first, size_t last,
-                      bool *cut) {
-    uint64_t whole = cost(counts, info, first, last), least = whole;
+static void find_cuts(const struct windows *windows, size_t first, size_t last, bool *cut) {
+    uint64_t whole = cost(windows, first, last), least = whole;
     size_t best = 0;
     for (size_t w = first + 1; w < last; w++) {
-        uint64_t divided = cost(counts, info, first, w) + cost(counts, info, w, last) + RUN_COST;
+        uint64_t divided = cost(windows, first, w) + cost(windows, w, last) + RUN_COST;
         if (divided < least) {
             least = divided;
             best = w;
@@ -77,8 +77,8 @@ static void find_cuts(uint32_t (*counts)[256], const struct zipfs_layout_info *i
     if (!best)
         return;
     cut[best] = true;
-    find_cuts(counts, info, first, best, cut);
-    find_cuts(counts, info, best, last, cut);
+    find_cuts(windows, first, best, cut);
+    find_cuts(windows, best, last, cut);
 }
 
 /* Adds bytes [start, end) of a piece to a plan. */
@@ -98,8 +98,13 @@ static void divide_piece(struct zipfs_codec *codec, const uint8_t *src, const st
     bool is_known = info && (info->exponent_bits || piece->layout == ZIPFS_BYTES);
     if (num_windows >= 2 && !piece->is_noise && is_known) {
         count_windows(codec, piece, src + piece->offset, num_windows);
-        if (info->exponent_bits || are_few(codec->encoder->counts[num_windows]))
-            find_cuts(codec->encoder->counts, info, 0, num_windows, cut);
+        struct windows windows = {.counts = codec->encoder->counts, .width = info->width};
+        for (unsigned v = 0; v < 256; v++) {
+            windows.seen[windows.num_seen] = (uint8_t)v;
+            windows.num_seen += windows.counts[num_windows][v] > 0;
+        }
+        if (info->exponent_bits || (windows.num_seen > 1 && windows.num_seen <= FEW))
+            find_cuts(&windows, 0, num_windows, cut);
     }
     for (size_t w = 1; w < num_windows; w++) {
         if (!cut[w])

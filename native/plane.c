@@ -115,13 +115,17 @@ static uint8_t *put_value(uint8_t *dst, unsigned value, unsigned bits) {
 
 /* Makes the most frequent of the escaped values the near ones; returns how many of all are near. */
 static size_t choose_near(const uint16_t *values, size_t num, unsigned bits, struct zipfs_rans_table *table) {
-    uint32_t count[ZIPFS_RANS_MAX_VALUES], others[ZIPFS_RANS_MAX_VALUES]; /* equal neighbours need not wait */
-    memset(count, 0, sizeof count[0] << bits);
-    memset(others, 0, sizeof others[0] << bits);
-    for (size_t i = 0; i < num; i++)
-        (i % 2 ? others : count)[values[i]]++;
+    uint32_t counts[4][ZIPFS_RANS_MAX_VALUES], *count = counts[0]; /* equal neighbours need not wait */
+    for (unsigned k = 0; k < 4; k++)
+        memset(counts[k], 0, sizeof counts[k][0] << bits);
+    size_t i = 0;
+    for (; i + 4 <= num; i += 4)
+        for (unsigned k = 0; k < 4; k++)
+            counts[k][values[i + k]]++;
+    for (; i < num; i++)
+        count[values[i]]++;
     for (unsigned v = 0; v < 1u << bits; v++)
-        count[v] += others[v];
+        count[v] += counts[1][v] + counts[2][v] + counts[3][v];
     table->num_near = 0;
     for (unsigned v = 0; v < 1u << bits; v++) {
         unsigned most = ZIPFS_RANS_MAX_NEAR, i = table->num_near;
