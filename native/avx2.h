@@ -357,6 +357,10 @@ STEP void store_packed(uint8_t *dst, __m256i values, unsigned bits) {
     _mm_storeu_si128((__m128i *)(dst + 2 * bits), _mm256_extracti128_si256(x, 1));
 }
 
+STEP void store_signs(uint8_t *dst, __m256i x) {
+    zipfs_store32(dst, top_bits(x));
+}
+
 /* Which bytes have the bits of `bit`. */
 STEP __m256i has_bit(__m256i x, __m256i bit) {
     return _mm256_cmpeq_epi8(_mm256_and_si256(x, bit), bit);

@@ -220,6 +220,10 @@ STEP void store_packed(uint8_t *dst, vec values, unsigned bits) {
         _mm512_mask_storeu_epi8(dst, first(packed_size(bits)), pack_group(values, bits));
 }
 
+STEP void store_signs(uint8_t *dst, vec x) {
+    zipfs_store64(dst, _mm512_movepi8_mask(x));
+}
+
 /* Sets the top bits of bytes where the bits of src, one for each lane, say so. */
 STEP vec add_signs(vec x, const uint8_t *src) {
     return _mm512_ternarylogic_epi32(x, _mm512_movm_epi8(zipfs_load64(src)), bytes(0x80), 0xf8);

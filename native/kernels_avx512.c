@@ -45,10 +45,10 @@ TARGET static size_t rans_numbers(const uint8_t *nibbles, size_t num_nibbles, ui
 }
 
 /* Elements of a byte as words, 32 of them at most: there are seldom more. */
-TARGET static size_t gather_bytes(uint64_t chosen, const uint8_t *src, size_t n, uint16_t *dst) {
-    vec x = _mm512_maskz_compress_epi8(chosen, _mm512_maskz_loadu_epi8(first(n), src));
+STEP size_t gather_bytes(uint64_t chosen, vec elements, uint16_t *dst) {
+    vec x = _mm512_maskz_compress_epi8(chosen, elements);
     store(dst, _mm512_cvtepu8_epi16(_mm512_castsi512_si256(x)));
-    if (count_of(chosen) > 32)
+    if (ZIPFS_UNLIKELY(count_of(chosen) > 32))
         store(dst + 32, _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(x, 1)));
     return count_of(chosen);
 }
@@ -58,9 +58,11 @@ TARGET static size_t gather_some(const uint64_t *chosen, const uint8_t *src, uns
                                  unsigned bits, size_t n, uint16_t *values_ret) {
     if (width > 1)
         return gather(chosen, src, width, shift, bits, n, values_ret);
-    size_t num = 0;
-    for (size_t i = 0; i < n; i += GROUP)
-        num += gather_bytes(chosen[i / GROUP], src + i, n - i, values_ret + num);
+    size_t num = 0, i = 0;
+    for (; i + GROUP <= n; i += GROUP)
+        num += gather_bytes(chosen[i / GROUP], load(src + i), values_ret + num);
+    if (i < n)
+        num += gather_bytes(chosen[i / GROUP], _mm512_maskz_loadu_epi8(first(n - i), src + i), values_ret + num);
     shift_words(values_ret, num, shift, bits);
     return num;
 }

@@ -9,6 +9,7 @@
  *   load_packed store_packed      GROUP values of `bits` bits: packed, and a byte each. load_packed reads no byte more
  *                                 than there are, and does not clear the upper bits of the values; store_packed takes
  *                                 clear ones, and writes packed_size bytes, which may be more than there are
+ *   store_signs                   the top bit of each byte, as GROUP / 8 bytes
  *   load_sparse_table look_up_sparse
  *                                 tables of 256 bytes of which most are one and the same; indices have `bits` bits
  *
@@ -247,7 +248,7 @@ STEP vec split_joint_8(const struct sparse_table *rows, vec high, vec low, vec *
     return joint_codes(rows, exponent_8(high, low), 8, down(low, 5));
 }
 
-/* These return the codes of a group from element i on, and its second field. */
+/* These return the codes of a group from element i on, and its second field; of one that is a bit, on top. */
 STEP vec split_joint_bf16_group(const struct sparse_table *rows, const uint8_t *src, uint8_t *const *planes, size_t i,
                                 vec *rest_ret) {
     (void)planes;
@@ -270,7 +271,7 @@ STEP vec split_joint_f16_group(const struct sparse_table *rows, const uint8_t *s
     vec b[2];
     load_elements(src + 2 * i, b, 2);
     store(planes[2] + i, b[0]);
-    *rest_ret = both(down(b[1], 7), bytes(1));
+    *rest_ret = b[1];
     return joint_codes(rows, both(down(b[1], 2), bytes(31)), 5, b[1]);
 }
 
@@ -286,7 +287,7 @@ STEP vec split_joint_e5m2_group(const struct sparse_table *rows, const uint8_t *
                                 vec *rest_ret) {
     (void)planes;
     vec x = load(src + i);
-    *rest_ret = both(down(x, 7), bytes(1));
+    *rest_ret = x;
     return joint_codes(rows, both(down(x, 2), bytes(31)), 5, x);
 }
 
@@ -301,7 +302,10 @@ STEP vec split_joint_e5m2_group(const struct sparse_table *rows, const uint8_t *
         for (; i + GROUP <= n; i += GROUP) {                                                                           \
             vec rest;                                                                                                  \
             store(codes + i, step(&rows, src, planes, i, &rest));                                                      \
-            store_packed(planes[1] + i / 8 * (bits), rest, bits);                                                      \
+            if ((bits) == 1)                                                                                           \
+                store_signs(planes[1] + i / 8, rest);                                                                  \
+            else                                                                                                       \
+                store_packed(planes[1] + i / 8 * (bits), rest, bits);                                                  \
         }                                                                                                              \
         planes[1] += i / 8 * (bits);                                                                                   \
         for (unsigned f = 2; f < (num_fields); f++)                                                                    \

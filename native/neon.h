@@ -407,6 +407,10 @@ STEP void store_packed(uint8_t *dst, vec values, unsigned bits) {
     memcpy(dst, packed, packed_size(bits));
 }
 
+STEP void store_signs(uint8_t *dst, vec x) {
+    zipfs_store64(dst, where_at_least(x, bytes(0x80)).bits);
+}
+
 /* Sets the top bits of bytes where the bits of src, one for each lane, say so. */
 STEP vec add_signs(vec x, const uint8_t *src) {
     vec signs = load_packed(src, 1);
