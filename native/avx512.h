@@ -88,7 +88,7 @@ STEP vec blend(chosen lanes, vec a, vec b) {
 
 /* Zero in the chosen lanes. */
 STEP vec without(chosen lanes, vec x) {
-    return _mm512_maskz_mov_epi8(~lanes, x);
+    return blend(lanes, bytes(0), x);
 }
 
 /* The next bytes of src to the chosen lanes of x. The form that loads is the faster one on Zen 5. */

@@ -118,7 +118,8 @@ static size_t elements_at_once(const struct zipfs_codec *codec, const struct pla
     bool in_place = is_fused(codec, plan);
     for (unsigned f = 1; f < plan->info->num_fields; f++)
         in_place &= codec->planes[f].coding == ZIPFS_RAW;
-    return in_place ? 4 * ZIPFS_TILE : ZIPFS_TILE;
+    size_t width = plan->expected ? plan->info->width : 1; /* what is to be compared had better be in the L1 cache */
+    return in_place ? 4 * ZIPFS_TILE / width : ZIPFS_TILE;
 }
 
 /* Tells the loop that decodes the first coded plane what to prefetch. */
