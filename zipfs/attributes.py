@@ -44,6 +44,11 @@ def copy_possible(source_fd: int, source: os.stat_result, fd: int) -> None:
         copy_xattrs(source_fd, fd)
 
 
+def read(fd: int) -> dict[str, bytes]:
+    """All extended attributes of an open file."""
+    return {name: os.getxattr(fd, name) for name in _xattrs(fd)}
+
+
 def _xattrs(fd: int) -> set[str]:
     try:
         return set(os.listxattr(fd))

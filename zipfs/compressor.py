@@ -157,6 +157,9 @@ class Compressor:
             imported = self._importer.open(source, alone=True)
             return self._compress(imported or source, Output(container, self.force), batch, choice.level, None)
 
+    def sharing(self, path: str) -> Choice:
+        return self._choice(path)
+
     def _choice(self, path: str) -> Choice:
         return self._rules.choice(relative(path, self._root))
 

@@ -67,6 +67,9 @@ class Decompressor:
             source.refuse_renamed()
             return self._copy(source, Output(plain, self.force), batch)
 
+    def sharing(self, path: str) -> None:
+        """What were blobs of their own become that again."""
+
     def _restore(self, source: Source, output: Output, batch: Batch) -> tuple[int, int]:
         with discarding(output):
             plain_size = restore(source, output, self._pipelines, self._progress)

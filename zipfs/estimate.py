@@ -3,7 +3,7 @@
 import os
 from typing import Any, NamedTuple
 
-from zipfs import _native, names
+from zipfs import _native, links, names
 from zipfs.compressor import importer_for, must_wrap, refuse_named
 from zipfs.errors import ZipfsError, naming
 from zipfs.folder import refuse_inside, regular_files
@@ -25,7 +25,8 @@ class Estimates(NamedTuple):
     """What would become of files, their bytes by dtype, and what would fail, as far as that shows beforehand.
 
     A file: path, plain_size, stored_size (estimated; plain_size when it would be copied as it is), ratio, sample_size
-    (bytes that were tried), action ("compress", "import" or "copy").
+    (bytes that were tried), action ("compress", "import", "copy", or "link", whose bytes count with those of
+    its first name).
     """
 
     files: list[dict[str, Any]]
@@ -71,6 +72,7 @@ class _Estimator:
         self._codec = _native.Codec(CHUNK_LOG2)
         self._tally = Tally()
         self._aliases = Aliases(root)
+        self._seen: set[tuple] = set()
 
     def all(self, path: str) -> Estimates:
         """The file at `path`, whose failure is raised, or all that are in the folder."""
@@ -80,10 +82,22 @@ class _Estimator:
         failures: list[Exception] = []
         for file in regular_files(path, failures):
             try:
-                files.append(self._file(file, follow=False))
+                files.append(self._link(file) or self._file(file, follow=False))
             except (OSError, ZipfsError) as error:
                 failures.append(error)
         return Estimates(files, self._tally.rows(), failures)
+
+    def _link(self, path: str) -> dict[str, Any] | None:
+        """Where compress would make a hard link; of equal blobs the names are believed."""
+        if self._dst is None:
+            return None
+        keys = set(links.keys(path, os.lstat(path), self._rules.choice(relative(path, self._root))))
+        is_known = not keys.isdisjoint(self._seen)
+        self._seen |= keys
+        if not is_known:
+            return None
+        self._refuse_taken(path, os.path.basename(path))
+        return {"path": path} | _facts(0, 0, 0, "link")
 
     def _file(self, path: str, follow: bool) -> dict[str, Any]:
         choice = self._rules.choice(relative(path, self._root))

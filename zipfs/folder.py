@@ -8,7 +8,7 @@ One failure does not stop the others. Names get visible only when their bytes ar
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from zipfs import attributes, mountpoint, names
@@ -35,8 +35,11 @@ class Summary(NamedTuple):
     rows: tuple[Row, ...] = ()
 
     def plus(self, plain_size: int, stored_size: int) -> "Summary":
-        sums = self.num_files + 1, self.plain_size + plain_size, self.stored_size + stored_size
-        return Summary(*sums, self.notes, self.rows)
+        return self._replace(num_files=self.num_files + 1).adding(plain_size, stored_size)
+
+    def adding(self, plain_size: int, stored_size: int) -> "Summary":
+        """Bytes of a file that counts already."""
+        return self._replace(plain_size=self.plain_size + plain_size, stored_size=self.stored_size + stored_size)
 
     def noting(self, *notes: str) -> "Summary":
         return self._replace(notes=(*self.notes, *notes))
@@ -59,6 +62,9 @@ class Converter(Protocol):
     def convert_to(self, path: str, output: str, batch: Batch) -> tuple[int, int]:
         """Makes the output under the name that the user chose."""
 
+    def sharing(self, path: str) -> Hashable | None:
+        """What equal blobs must have in common to share an output (zipfs/links.py); None where they do not."""
+
 
 def mirror(src: str, dst: str, converter: Converter) -> Summary:
     """Mirrors the folder src to dst; FailuresError after all else was done when something failed."""
@@ -68,7 +74,7 @@ def mirror(src: str, dst: str, converter: Converter) -> Summary:
     with job.batch:
         job.walk(src, dst)
         job.batch.flush()
-        job.links.make(job.batch)
+        job.make_links()
     job.finish_folders()
     failures = job.failures + job.batch.failures
     if failures:
@@ -201,12 +207,21 @@ class _Mirror:
 
     def _file(self, entry: os.DirEntry, target: str, kept: Collection[str]) -> None:
         status = entry.stat(follow_symlinks=False)
-        if self.links.takes(status, entry.path, target, kept):
+        sharing = self.converter.sharing(entry.path)
+        if self.links.takes(status, entry.path, sharing, target, kept):
             self.summary = self.summary.plus(0, 0)
             return
         sizes = self.converter.convert(entry.path, target, kept, self.batch)
-        self.links.note(status, entry.name, self.batch.latest)
+        self.links.note(status, entry.path, sharing, self.batch.latest)
         self.summary = self.summary.plus(*sizes)
+
+    def make_links(self) -> None:
+        """What gets no link, and is counted as one, is converted."""
+        for path, target, kept in self.links.make(self.batch):
+            self._attempt(path, self._convert_after_all, path, target, kept)
+
+    def _convert_after_all(self, path: str, target: str, kept: Collection[str]) -> None:
+        self.summary = self.summary.adding(*self.converter.convert(path, target, kept, self.batch))
 
     def _symlink(self, entry: os.DirEntry, target: str) -> None:
         status = entry.stat(follow_symlinks=False)

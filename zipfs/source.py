@@ -100,8 +100,12 @@ class Source:
 
     def check_unchanged(self) -> None:
         """SourceChangedError when the file is not the version any more that was opened."""
-        if _identity(os.fstat(self.fd)) != _identity(self.stat):
+        if not self.is_version(os.fstat(self.fd)):
             raise self._changed()
+
+    def is_version(self, status: os.stat_result) -> bool:
+        """Whether `status` is of the version that was opened."""
+        return _identity(status) == _identity(self.stat)
 
     def _changed(self) -> SourceChangedError:
         return SourceChangedError(f"{show(self.path)}: changed while it was read; run again when nothing writes to it")

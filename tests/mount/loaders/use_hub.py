@@ -1,6 +1,6 @@
 """Loads the model REPOSITORY from the cache that HF_HUB_CACHE names, as an engine does, and prints what came as JSON.
 
-A process of its own, as huggingface_hub reads its variables when it is imported. Usage: use_hub.py REPOSITORY MISSING
+A process of its own, as huggingface_hub reads its variables when it is imported. Usage: use_hub.py REPOSITORY COPY MISSING
 """
 
 import hashlib
@@ -44,16 +44,19 @@ def cache_listing() -> list:
     ) + [str(warning) for warning in info.warnings]
 
 
-def main(repository: str, missing: str) -> None:
+def main(repository: str, copy: str, missing: str) -> None:
     torch.set_num_threads(1)
     cache = os.environ["HF_HUB_CACHE"]
     snapshot = snapshot_download(repository, local_files_only=True)
+    copied = snapshot_download(copy, local_files_only=True)
     tensors, states = embedding(repository)
     model = SentenceTransformer(repository)
     found = {
         "snapshot": os.path.relpath(snapshot, cache),
         "older": os.path.relpath(snapshot_download(repository, revision="older", local_files_only=True), cache),
         "not in it": str(type(try_to_load_from_cache(repository, missing))),
+        "copy": os.path.relpath(copied, cache),
+        "copied tensors": tensor_hashes(AutoModel.from_pretrained(copy)),
         "tensors": tensors,
         "embedding": states,
         "sentence": model.encode(SENTENCE).tolist(),
