@@ -95,7 +95,7 @@ static enum zipfs_status ensure_encoder(struct zipfs_codec *codec) {
     encoder->far = malloc(size);
     encoder->trial = make_buffer(size);
     encoder->check = make_buffer(size);
-    encoder->counts = malloc((size / ZIPFS_DIVIDE_WINDOW + 1) * sizeof encoder->counts[0]);
+    encoder->counts = malloc((size / ZIPFS_DIVIDE_MIN + 1) * sizeof encoder->counts[0]);
     if (!encoder->cctx || !encoder->fields || !encoder->coded || !encoder->escaped || !encoder->values ||
         !encoder->nibbles || !encoder->far || !encoder->trial || !encoder->check || !encoder->counts) {
         free_encoder(encoder);

@@ -4,7 +4,8 @@
 
 #include "plan.h"
 
-enum { ZIPFS_DIVIDE_WINDOW = 1 << 15 }; /* bytes; cuts lie on this grid, counted from the piece's first element */
+/* Bytes; the smallest window whose statistics count by themselves. A chunk has size / ZIPFS_DIVIDE_MIN at most. */
+enum { ZIPFS_DIVIDE_MIN = 1 << 13 };
 
 /* Cuts float pieces of a plan where two tables of probabilities cost less than one, their own size counted. */
 void zipfs_plan_divide(struct zipfs_codec *codec, const uint8_t *src, struct zipfs_plan *plan);

@@ -5,6 +5,7 @@
 
 #include "blocks.h"
 #include "common.h"
+#include "divide.h"
 #include "guess.h"
 
 /* Below this size a run's own table and records cost more than a fitting layout saves. */
@@ -127,6 +128,14 @@ static bool has_few_values(const uint8_t *src, unsigned width, size_t size) {
     return 4 * num_seen <= 3 * num && num > 0;
 }
 
+/* Notes that a segment begins here, unless another has just done so. */
+static void push_border(struct zipfs_plan *plan, size_t start) {
+    size_t num = plan->num_borders;
+    bool is_close = num && start < plan->borders[num - 1] + ZIPFS_DIVIDE_MIN;
+    if (!is_close && num < sizeof plan->borders / sizeof plan->borders[0])
+        plan->borders[plan->num_borders++] = start;
+}
+
 static enum zipfs_status push_segment(struct zipfs_codec *codec, struct zipfs_plan *plan, const uint8_t *src,
                                       uint64_t base, const struct zipfs_segment *segment, size_t start, size_t end) {
     if (segment->layout == ZIPFS_GUESS) {
@@ -138,6 +147,7 @@ static enum zipfs_status push_segment(struct zipfs_codec *codec, struct zipfs_pl
         return ZIPFS_BAD_ARGUMENT;
     uint64_t width = width_of(segment->layout), done = base + start - segment->offset;
     size_t phase = (width - done % width) % width, size = end - start;
+    push_border(plan, start);
     plan->is_few = info && width > 1 && size > phase &&
                    has_few_values(src + start + phase, (unsigned)width, size - phase);
     zipfs_plan_push(plan, segment->layout, (uint32_t)phase, start, size);
@@ -153,7 +163,7 @@ static void push_gap(struct zipfs_codec *codec, const uint8_t *src, size_t start
 
 enum zipfs_status zipfs_plan_chunk(struct zipfs_codec *codec, const uint8_t *src, size_t src_size, uint64_t base,
                                    const struct zipfs_segment *segments, size_t num_segments, struct zipfs_plan *plan) {
-    plan->num_pieces = 0;
+    plan->num_pieces = plan->num_borders = 0;
     plan->is_in_gap = plan->is_few = false;
     size_t done = 0; /* planned so far */
     for (size_t i = first_segment(segments, num_segments, base); i < num_segments; i++) {

@@ -18,6 +18,8 @@ struct zipfs_piece {
 struct zipfs_plan {
     struct zipfs_piece pieces[4 * ZIPFS_MAX_RUNS];
     size_t num_pieces;
+    size_t borders[4 * ZIPFS_MAX_RUNS]; /* offsets in the chunk where segments begin, for divide.c; not all of them */
+    size_t num_borders;
     bool is_in_gap; /* what is appended now lies there */
     bool is_few;    /* what is appended now is that */
 };

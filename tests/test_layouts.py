@@ -10,6 +10,8 @@ pytest.importorskip("gguf")
 pytest.importorskip("onnx")
 
 import model_files
+import numpy as np
+import torch
 from safetensors.torch import load_file
 
 import zipfs
@@ -95,3 +97,34 @@ def test_tensors_at_odd_offsets(trained, dtype, tmp_path, name):
     sizes.append((tmp_path / "stored.zipfs").stat().st_size)
     assert odd == {0, 1, 2, 3}
     assert max(sizes) <= min(sizes) * (1 + SPREAD)
+
+
+@pytest.fixture(scope="module")
+def unlike() -> model_files.Tensors:
+    """Neighbours of scales up to 30-fold apart, some half zeros, with small ones between: 12 MiB in F32."""
+    rng = np.random.default_rng(7)
+    found = {}
+    for i in range(15):
+        shape = (int(rng.uniform(600, 3400)), (64, 96, 128, 77)[i % 4])
+        values = rng.standard_normal(shape) * 10 ** rng.uniform(-2.5, -1)
+        if i % 4 == 3:
+            values[rng.random(shape) < 0.5] = 0
+        found[f"layer.{i}.weight"] = torch.from_numpy(values.astype(np.float32))
+        if i % 3 == 0:
+            found[f"layer.{i}.bias"] = torch.from_numpy(rng.standard_normal(shape[1]).astype(np.float32) / 100)
+    return found
+
+
+def test_neighbours_that_are_unlike(unlike, dtype, tmp_path):
+    """Where they meet they are told apart, however they fall on chunks and windows."""
+    tensors = model_files.cast(unlike, dtype)
+    (tmp_path / "plain").mkdir()
+    write_all(tmp_path / "plain", tensors)
+    for prefix in ("x", "xx", "xxx"):
+        odd = {prefix + key: tensor for key, tensor in tensors.items()}
+        model_files.write_onnx(tmp_path / f"plain/{prefix}.onnx", odd)
+    zipfs.compress(tmp_path / "plain", tmp_path / "stored")
+    paths = [path for path in (tmp_path / "stored").iterdir() if path.name.partition(".onnx")[0] != "external"]
+    sizes = {path.name: path.stat().st_size for path in [*paths, tmp_path / "stored/external.onnx_data.zipfs"]}
+    print({name: f"{size / sizes['model.safetensors.zipfs'] - 1:+.4%}" for name, size in sizes.items()})
+    assert len(sizes) == 9 and max(sizes.values()) <= min(sizes.values()) * (1 + SPREAD)

@@ -454,6 +454,29 @@ static void test_divided(void) {
     }
 }
 
+/* Two tensors of unlike scales in one grid are divided just where the second begins, which is on no grid of windows. */
+static void test_divided_at_a_border(void) {
+    static uint8_t plain[CHUNK];
+    static struct encoded encoded;
+    uint64_t state = seed + 11;
+    struct zipfs_run runs[ZIPFS_MAX_RUNS];
+    size_t num_runs;
+    for (size_t border = CHUNK / 2 - 22002; border < CHUNK / 2 + 24000; border += 11000) {
+        struct zipfs_segment segments[] = {{CHUNK, border, ZIPFS_BF16}, {CHUNK + border, CHUNK - border, ZIPFS_BF16}};
+        for (size_t i = 0; i < CHUNK; i += 2) {
+            unsigned rest = (unsigned)random_u64(&state);
+            unsigned exponent = (i < border ? 120u : 60u) - (unsigned)__builtin_ctzll(random_u64(&state) | 1 << 9);
+            zipfs_store16(plain + i, (uint16_t)((rest & 0x80) << 8 | exponent << 7 | (rest & 0x7f)));
+        }
+        size_t stored = round_trip(plain, CHUNK, 1, ZIPFS_LEVEL_DEFAULT, segments, 2);
+        CHECK(stored < CHUNK / 2 * (8 + 2) / 8 + 1000);
+        encode(plain, CHUNK, 1, ZIPFS_LEVEL_DEFAULT, segments, 2, true, &encoded);
+        CHECK_EQUAL(zipfs_chunk_runs(encoded.bytes, encoded.entry.stored_size, CHUNK, runs, &num_runs), ZIPFS_OK);
+        CHECK_EQUAL(num_runs, 2);
+        CHECK_EQUAL(runs[0].plain_size, border);
+    }
+}
+
 /* Noise beside weights is a run of plain bytes, whatever its layout; what only looks like noise is found out. */
 static void test_noise(void) {
     enum { HALF = CHUNK / 2 };
@@ -506,6 +529,7 @@ int main(void) {
     test_arguments();
     test_ratio();
     test_divided();
+    test_divided_at_a_border();
     test_noise();
     test_layouts_phases_lengths();
     test_all_data_and_levels();
