@@ -74,6 +74,13 @@ static size_t share_of_ahead(const struct zipfs_codec *codec, size_t size) {
     return size * codec->ahead_size / codec->plain_size;
 }
 
+/* The same in whole cache lines, the nearest number of them: loops would round up, to twice as much as there is where a
+ * step is little more than a line; the memory can give no more than the loop takes. */
+static size_t lines_of_ahead(const struct zipfs_codec *codec, size_t size) {
+    enum { LINE = 64 };
+    return (share_of_ahead(codec, size) + LINE / 2) / LINE * LINE;
+}
+
 /* Do values of the first plane go to elements at once? */
 static bool is_fused(const struct zipfs_codec *codec, const struct plan *plan) {
     return plan->info->is_joint ||
@@ -129,10 +136,10 @@ static void share_ahead(struct zipfs_codec *codec, const struct plan *plan) {
         struct zipfs_plane *plane = &codec->planes[f];
         if (plane->coding == ZIPFS_RANS) {
             plane->rans.ahead = codec->ahead;
-            plane->rans.ahead_step = share_of_ahead(codec, plane->rans.num_lanes * width);
+            plane->rans.ahead_step = lines_of_ahead(codec, plane->rans.num_lanes * width);
         } else if (plane->coding == ZIPFS_SHORT) {
             plane->shorts.ahead = codec->ahead;
-            plane->shorts.ahead_step = share_of_ahead(codec, ZIPFS_SHORT_AT_ONCE * width);
+            plane->shorts.ahead_step = lines_of_ahead(codec, ZIPFS_SHORT_AT_ONCE * width);
         } else {
             continue;
         }
