@@ -391,7 +391,8 @@ struct lanes {
 
 /* The low bytes of two vectors of words, and the high ones: word i of each to bytes 2 * i and 2 * i + 1. */
 STEP struct lanes to_bytes(__m256i even, __m256i odd) {
-    return (struct lanes){alternate(even, up(odd, 8)), alternate(down(even, 8), odd)};
+    return (struct lanes){_mm256_or_si256(even_bytes(even), up(odd, 8)),
+                          _mm256_or_si256(odd_bytes(even), _mm256_andnot_si256(_mm256_set1_epi16(0xff), odd))};
 }
 
 STEP void load_lanes(const uint16_t *state, struct lanes *lanes) {

@@ -41,16 +41,35 @@ TARGET static void make_tables(const struct zipfs_rans_decoder *decoder, struct 
     t->escape = bytes(decoder->table.num_symbols - 1u);
 }
 
+/* Indices for the shuffles of a table's first `rows` rows: from 128 on, which looks up zero, but for the row that the
+ * index is in. So rows are put together by `or`: a blend by a mask is three operations on Intel's CPUs. */
+struct places {
+    __m256i in_row[ROWS];
+};
+
+STEP struct places places_of(__m256i index, unsigned rows) {
+    struct places p;
+    for (unsigned r = 0; r + 1 < rows; r++)
+        p.in_row[r] = add(r ? _mm256_xor_si256(index, bytes(ROW * r)) : index, bytes(0x80 - ROW));
+    p.in_row[rows - 1] = _mm256_sub_epi8(index, bytes(ROW * (rows - 1)));
+    return p;
+}
+
+STEP __m256i look_up_at(const __m256i *row, unsigned rows, const struct places *p) {
+    __m256i found = _mm256_shuffle_epi8(row[0], p->in_row[0]);
+    for (unsigned r = 1; r < rows; r++)
+        found = _mm256_or_si256(found, _mm256_shuffle_epi8(row[r], p->in_row[r]));
+    return found;
+}
+
 STEP __m256i symbols_of(const struct tables *t, __m256i slot) {
     const __m256i up_to = _mm256_setr_epi8(0, 1, 3, 7, 15, 31, 63, 127, 0, 1, 3, 7, 15, 31, 63, 127, 0, 1, 3, 7, 15, 31,
                                            63, 127, 0, 1, 3, 7, 15, 31, 63, 127);
     const __m256i ones = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2,
                                           2, 3, 2, 3, 3, 4);
-    __m256i block = _mm256_and_si256(down(slot, 3), bytes(15)), within = _mm256_and_si256(slot, bytes(7));
-    __m256i base = _mm256_blendv_epi8(_mm256_shuffle_epi8(t->base[0], block), _mm256_shuffle_epi8(t->base[1], block),
-                                      slot);
-    __m256i begins = _mm256_blendv_epi8(_mm256_shuffle_epi8(t->begins[0], block),
-                                        _mm256_shuffle_epi8(t->begins[1], block), slot);
+    __m256i within = both(slot, bytes(BLOCK - 1));
+    struct places block = places_of(both(down(slot, 3), bytes(NUM_BLOCKS - 1)), 2);
+    __m256i base = look_up_at(t->base, 2, &block), begins = look_up_at(t->begins, 2, &block);
     begins = _mm256_and_si256(begins, _mm256_shuffle_epi8(up_to, within));
     __m256i few = _mm256_shuffle_epi8(ones, begins);
     __m256i more = _mm256_shuffle_epi8(ones, _mm256_and_si256(down(begins, 4), bytes(7)));
@@ -67,6 +86,7 @@ struct work {
 };
 
 STEP void find_symbols(const struct tables *t, struct work *w) {
+#pragma GCC unroll 2
     for (unsigned g = 0; g < w->groups; g++)
         w->symbol[g] = symbols_of(t, w->lanes[g].low);
 }
@@ -74,10 +94,12 @@ STEP void find_symbols(const struct tables *t, struct work *w) {
 /* Up to the renormalisation. */
 STEP void advance(const struct tables *t, unsigned rows, struct work *w) {
     const __m256i odd_mask = _mm256_set1_epi16((short)0xff00);
+#pragma GCC unroll 2
     for (unsigned g = 0; g < w->groups; g++) {
         __m256i symbol = w->symbol[g];
-        __m256i slot = w->lanes[g].low, high = w->lanes[g].high, freq = look_up(&t->freq, rows, symbol);
-        __m256i place = _mm256_sub_epi8(slot, look_up(&t->start, rows, symbol));
+        struct places p = places_of(symbol, rows);
+        __m256i slot = w->lanes[g].low, high = w->lanes[g].high, freq = look_up_at(t->freq.row, rows, &p);
+        __m256i place = _mm256_sub_epi8(slot, look_up_at(t->start.row, rows, &p));
         __m256i even = _mm256_mullo_epi16(even_bytes(freq), even_bytes(high));
         __m256i odd = _mm256_mulhi_epu16(_mm256_and_si256(freq, odd_mask), _mm256_and_si256(high, odd_mask));
         w->lanes[g] = to_bytes(_mm256_add_epi16(even, even_bytes(place)), _mm256_add_epi16(odd, odd_bytes(place)));
@@ -87,13 +109,14 @@ STEP void advance(const struct tables *t, unsigned rows, struct work *w) {
 /* Gives the next byte to each state that is below 256. Reads 32 bytes for each group: whether they are the stream's is
  * the caller's care. Returns the first byte that was not given. */
 STEP const uint8_t *renormalise(struct work *w, const uint8_t *coded) {
+#pragma GCC unroll 2
     for (unsigned g = 0; g < w->groups; g++) {
         struct lanes *x = &w->lanes[g];
         __m256i hungry = _mm256_cmpeq_epi8(x->high, _mm256_setzero_si256());
         __m256i index = _mm256_xor_si256(count_chosen(hungry), bytes(0xff));
         uint32_t mask = top_bits(hungry);
         __m256i dealt = _mm256_shuffle_epi8(halves(coded, coded + _mm_popcnt_u32(mask & 0xffff)), index);
-        x->high = _mm256_blendv_epi8(x->high, x->low, hungry);
+        x->high = _mm256_or_si256(x->high, both(x->low, hungry)); /* it is zero there */
         x->low = _mm256_blendv_epi8(x->low, dealt, hungry);
         coded += _mm_popcnt_u32(mask);
     }
@@ -103,13 +126,15 @@ STEP const uint8_t *renormalise(struct work *w, const uint8_t *coded) {
 /* Puts the patterns of all lanes, whose first element is i, and tells which are escapes; their pattern is zero. */
 STEP void put_patterns(enum sink sink, const struct tables *t, unsigned rows, const struct work *w,
                        const uint8_t *const *planes, uint8_t *dst, size_t i, uint32_t *escaped_ret) {
+#pragma GCC unroll 2
     for (unsigned g = 0; g < w->groups; g++) {
         __m256i symbol = w->symbol[g];
+        struct places p = places_of(symbol, rows);
         __m256i low = _mm256_setzero_si256(), high = _mm256_setzero_si256();
         if (sink != SINK_F16) /* whose patterns have no low byte */
-            low = look_up(&t->low, rows, symbol);
+            low = look_up_at(t->low.row, rows, &p);
         if (is_wide(sink))
-            high = look_up(&t->high, rows, symbol);
+            high = look_up_at(t->high.row, rows, &p);
         escaped_ret[g] = top_bits(_mm256_cmpeq_epi8(symbol, t->escape));
         put(sink, low, high, planes, dst, i + GROUP * g);
     }
