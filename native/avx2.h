@@ -184,12 +184,25 @@ STEP struct places places_of(__m256i index, unsigned rows) {
     return p;
 }
 
+/* The same with less work for indices that are all in the first `rows` rows. */
+STEP struct places places_within(__m256i index, unsigned rows) {
+    struct places p;
+    for (unsigned r = 0; r + 1 < rows; r++)
+        p.in_row[r] = add(r ? _mm256_xor_si256(index, bytes(ROW * r)) : index, bytes(0x80 - ROW));
+    p.in_row[rows - 1] = _mm256_sub_epi8(index, bytes(ROW * (rows - 1)));
+    return p;
+}
+
+STEP __m256i look_up_rows(const __m256i *row, unsigned rows, const struct places *p) {
+    __m256i found = _mm256_shuffle_epi8(row[0], p->in_row[0]);
+    for (unsigned r = 1; r < rows; r++)
+        found = _mm256_or_si256(found, _mm256_shuffle_epi8(row[r], p->in_row[r]));
+    return found;
+}
+
 /* Zero for indices from 128 on, where rows are several. */
 STEP __m256i look_up_at(const struct table64 *t, unsigned rows, const struct places *p) {
-    __m256i found = _mm256_shuffle_epi8(t->row[0], p->in_row[0]);
-    for (unsigned r = 1; r < rows; r++)
-        found = _mm256_or_si256(found, _mm256_shuffle_epi8(t->row[r], p->in_row[r]));
-    return found;
+    return look_up_rows(t->row, rows, p);
 }
 
 /* ---- tables of 256 bytes of which most rows are one and the same value ---- */

@@ -41,35 +41,14 @@ TARGET static void make_tables(const struct zipfs_rans_decoder *decoder, struct 
     t->escape = bytes(decoder->table.num_symbols - 1u);
 }
 
-/* Indices for the shuffles of a table's first `rows` rows: from 128 on, which looks up zero, but for the row that the
- * index is in. So rows are put together by `or`: a blend by a mask is three operations on Intel's CPUs. */
-struct places {
-    __m256i in_row[ROWS];
-};
-
-STEP struct places places_of(__m256i index, unsigned rows) {
-    struct places p;
-    for (unsigned r = 0; r + 1 < rows; r++)
-        p.in_row[r] = add(r ? _mm256_xor_si256(index, bytes(ROW * r)) : index, bytes(0x80 - ROW));
-    p.in_row[rows - 1] = _mm256_sub_epi8(index, bytes(ROW * (rows - 1)));
-    return p;
-}
-
-STEP __m256i look_up_at(const __m256i *row, unsigned rows, const struct places *p) {
-    __m256i found = _mm256_shuffle_epi8(row[0], p->in_row[0]);
-    for (unsigned r = 1; r < rows; r++)
-        found = _mm256_or_si256(found, _mm256_shuffle_epi8(row[r], p->in_row[r]));
-    return found;
-}
-
 STEP __m256i symbols_of(const struct tables *t, __m256i slot) {
     const __m256i up_to = _mm256_setr_epi8(0, 1, 3, 7, 15, 31, 63, 127, 0, 1, 3, 7, 15, 31, 63, 127, 0, 1, 3, 7, 15, 31,
                                            63, 127, 0, 1, 3, 7, 15, 31, 63, 127);
     const __m256i ones = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2,
                                           2, 3, 2, 3, 3, 4);
     __m256i within = both(slot, bytes(BLOCK - 1));
-    struct places block = places_of(both(down(slot, 3), bytes(NUM_BLOCKS - 1)), 2);
-    __m256i base = look_up_at(t->base, 2, &block), begins = look_up_at(t->begins, 2, &block);
+    struct places block = places_within(both(down(slot, 3), bytes(NUM_BLOCKS - 1)), 2);
+    __m256i base = look_up_rows(t->base, 2, &block), begins = look_up_rows(t->begins, 2, &block);
     begins = _mm256_and_si256(begins, _mm256_shuffle_epi8(up_to, within));
     __m256i few = _mm256_shuffle_epi8(ones, begins);
     __m256i more = _mm256_shuffle_epi8(ones, _mm256_and_si256(down(begins, 4), bytes(7)));
@@ -97,9 +76,9 @@ STEP void advance(const struct tables *t, unsigned rows, struct work *w) {
 #pragma GCC unroll 2
     for (unsigned g = 0; g < w->groups; g++) {
         __m256i symbol = w->symbol[g];
-        struct places p = places_of(symbol, rows);
-        __m256i slot = w->lanes[g].low, high = w->lanes[g].high, freq = look_up_at(t->freq.row, rows, &p);
-        __m256i place = _mm256_sub_epi8(slot, look_up_at(t->start.row, rows, &p));
+        struct places p = places_within(symbol, rows);
+        __m256i slot = w->lanes[g].low, high = w->lanes[g].high, freq = look_up_rows(t->freq.row, rows, &p);
+        __m256i place = _mm256_sub_epi8(slot, look_up_rows(t->start.row, rows, &p));
         __m256i even = _mm256_mullo_epi16(even_bytes(freq), even_bytes(high));
         __m256i odd = _mm256_mulhi_epu16(_mm256_and_si256(freq, odd_mask), _mm256_and_si256(high, odd_mask));
         w->lanes[g] = to_bytes(_mm256_add_epi16(even, even_bytes(place)), _mm256_add_epi16(odd, odd_bytes(place)));
@@ -129,12 +108,12 @@ STEP void put_patterns(enum sink sink, const struct tables *t, unsigned rows, co
 #pragma GCC unroll 2
     for (unsigned g = 0; g < w->groups; g++) {
         __m256i symbol = w->symbol[g];
-        struct places p = places_of(symbol, rows);
+        struct places p = places_within(symbol, rows);
         __m256i low = _mm256_setzero_si256(), high = _mm256_setzero_si256();
         if (sink != SINK_F16) /* whose patterns have no low byte */
-            low = look_up_at(t->low.row, rows, &p);
+            low = look_up_rows(t->low.row, rows, &p);
         if (is_wide(sink))
-            high = look_up_at(t->high.row, rows, &p);
+            high = look_up_rows(t->high.row, rows, &p);
         escaped_ret[g] = top_bits(_mm256_cmpeq_epi8(symbol, t->escape));
         put(sink, low, high, planes, dst, i + GROUP * g);
     }
