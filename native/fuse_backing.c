@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fuse_operations.h"
@@ -60,22 +61,25 @@ static ssize_t read_request(int fd, void *buffer, size_t size, void *user_data) 
     return got;
 }
 
-static void settle(struct zipfs_backing *backing, const struct iovec *parts, int count) {
-    if (backing->is_offered && count == 2 && parts[1].iov_len >= sizeof(struct init_reply)) {
+/* The first reply: the kernel takes no file before it has it. */
+static ssize_t write_first(struct zipfs_backing *backing, int fd, const struct iovec *parts, int count) {
+    bool is_wanted = backing->is_offered && count == 2 && parts[1].iov_len >= sizeof(struct init_reply);
+    if (is_wanted) {
         struct init_reply *init = parts[1].iov_base;
         init->flags |= HAS_FLAGS2;
         init->flags2 |= IN_FLAGS2;
         init->max_stack_depth = MAX_STACK_DEPTH;
-        atomic_store(&backing->is_agreed, true);
     }
+    ssize_t written = writev(fd, parts, count);
+    atomic_store(&backing->is_agreed, is_wanted && written > 0);
     atomic_store_explicit(&backing->is_settled, true, memory_order_release);
+    return written;
 }
 
 static ssize_t write_reply(int fd, struct iovec *parts, int count, void *user_data) {
     struct zipfs_backing *backing = backing_of(user_data);
-    if (!atomic_load_explicit(&backing->is_settled, memory_order_acquire))
-        settle(backing, parts, count);
-    return writev(fd, parts, count);
+    return atomic_load_explicit(&backing->is_settled, memory_order_acquire) ? writev(fd, parts, count)
+                                                                             : write_first(backing, fd, parts, count);
 }
 
 void zipfs_backing_negotiate(struct zipfs_backing *backing, struct fuse_session *fuse) {
@@ -84,8 +88,15 @@ void zipfs_backing_negotiate(struct zipfs_backing *backing, struct fuse_session 
         return;
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 14)
     static const struct fuse_custom_io io = {.read = read_request, .writev = write_reply};
-    fuse_session_custom_io(fuse, &io, backing->device_fd);
+    backing->is_asked = fuse_session_custom_io(fuse, &io, backing->device_fd) == 0;
 #endif
+}
+
+bool zipfs_backing_await(struct zipfs_backing *backing) {
+    const struct timespec moment = {.tv_nsec = 100000};
+    while (backing->is_asked && !atomic_load_explicit(&backing->is_settled, memory_order_acquire))
+        nanosleep(&moment, NULL);
+    return atomic_load(&backing->is_agreed);
 }
 
 int32_t zipfs_backing_open(struct zipfs_backing *backing, int fd) {

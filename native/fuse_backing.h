@@ -14,6 +14,7 @@
 /* What the kernel and a session have agreed on. All zeros before. */
 struct zipfs_backing {
     int device_fd;          /* of the session */
+    bool is_asked;          /* the session's INIT is looked after */
     bool is_offered;        /* by the kernel; while is_settled is not set */
     atomic_bool is_settled; /* INIT was answered */
     atomic_bool is_agreed;  /* and the kernel has not refused since */
@@ -21,6 +22,9 @@ struct zipfs_backing {
 
 /* Has the session, which is mounted and not served yet, ask for it, where that may be of use. */
 void zipfs_backing_negotiate(struct zipfs_backing *backing, struct fuse_session *fuse);
+
+/* Whether the kernel reads by itself; waits until it has the answer to INIT, which is on its way. */
+bool zipfs_backing_await(struct zipfs_backing *backing);
 
 /* An id for the file that fd, which stays the caller's, is open on. 0: the kernel does not read it by itself. */
 int32_t zipfs_backing_open(struct zipfs_backing *backing, int fd);

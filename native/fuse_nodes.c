@@ -269,6 +269,14 @@ void *zipfs_node_close(struct zipfs_nodes *nodes, struct zipfs_node *node) {
     return shared;
 }
 
+bool zipfs_nodes_is_open(struct zipfs_nodes *nodes, uint64_t number) {
+    pthread_mutex_lock(&nodes->lock);
+    struct zipfs_node *node = find_number(nodes, number);
+    bool is_open = node && node->num_open > 0;
+    pthread_mutex_unlock(&nodes->lock);
+    return is_open;
+}
+
 const char *zipfs_node_path(const struct zipfs_node *node) {
     return node->path;
 }

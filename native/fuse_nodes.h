@@ -55,6 +55,7 @@ void *zipfs_node_open(struct zipfs_nodes *nodes, struct zipfs_node *node, void *
 /* Takes that back. Returns what has served if nobody has the node open now, else NULL. */
 void *zipfs_node_close(struct zipfs_nodes *nodes, struct zipfs_node *node);
 
+bool zipfs_nodes_is_open(struct zipfs_nodes *nodes, uint64_t number); /* at this moment; no if there is no such node */
 size_t zipfs_nodes_count(struct zipfs_nodes *nodes);
 
 #endif

@@ -225,8 +225,9 @@ static void make_copy(struct zipfs_residents *residents, const struct job *job) 
     }
     copy->version = job->version;
     add_copy(residents, copy);
-    /* The kernel's pages of it are of no more use: who opens it next gets another node. */
-    fuse_lowlevel_notify_inval_inode(residents->options.fuse, job->node_number, 0, 0);
+    /* Who opens it next gets another node; the kernel's pages of this one are of use to who has it open, and no more. */
+    if (!zipfs_nodes_is_open(residents->options.nodes, job->node_number))
+        fuse_lowlevel_notify_inval_inode(residents->options.fuse, job->node_number, 0, 0);
 }
 
 /* ---- the thread ---- */
@@ -313,6 +314,8 @@ static bool can_back(struct zipfs_residents *residents) {
 }
 
 int zipfs_residents_start(struct zipfs_residents *residents) {
+    if (!zipfs_backing_await(residents->options.backing))
+        return EOPNOTSUPP;
     residents->tmpfs_fd = make_tmpfs(residents->options.budget);
     if (residents->tmpfs_fd < 0 || !can_back(residents))
         return EOPNOTSUPP;

@@ -16,10 +16,11 @@ struct zipfs_residents_options {
     uint64_t budget; /* bytes of plain files */
     const struct zipfs_api *api;
     struct zipfs_backing *backing;
+    struct zipfs_nodes *nodes;
     struct fuse_session *fuse;
 };
 
-/* Both stay the caller's until the residents are freed. NULL: no memory. */
+/* All of them stay the caller's until the residents are freed. NULL: no memory. */
 struct zipfs_residents *zipfs_residents_create(const struct zipfs_residents_options *options);
 /* Once the session is agreed on. Returns an errno: EOPNOTSUPP where the kernel, or who runs this, cannot have it so. */
 int zipfs_residents_start(struct zipfs_residents *residents);

@@ -52,6 +52,7 @@ static bool create_residents(struct zipfs_session *session, const struct zipfs_s
             .budget = options->resident_size,
             .api = session->served.api,
             .backing = &session->served.backing,
+            .nodes = session->served.nodes,
             .fuse = session->fuse,
         });
     return options->resident_size == 0 || session->served.residents;

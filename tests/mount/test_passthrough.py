@@ -112,6 +112,18 @@ def test_a_file_that_was_read_is_resident(passing, source):
     assert path.stat().st_ino == inode and path.stat().st_size == SIZE
 
 
+def test_who_has_it_mapped_keeps_his_pages(passing, source):
+    data = bf16_bytes(30, SIZE)
+    put(source, "weights", data)
+    mount = passing(resident_size=64 << 20)
+    with open(mount.path / "weights", "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        load_until_resident(mount, "weights")
+        num_reads = mount.stats()["reads"]
+        assert bytes(mapped) == data
+        assert mount.stats()["reads"] == num_reads
+        await_kernel(mount, "weights")
+
+
 def test_a_part_of_a_file_is_not(passing, source):
     put(source, "weights", bf16_bytes(3, SIZE))
     mount = passing(resident_size=64 << 20, options="readahead_kb=128")
