@@ -19,6 +19,8 @@ from zipfs.names import show
 
 MOUNT_VARIABLE = "ZIPFS_MOUNT"
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+LOOK_EVERY_S = 0.2
+"""Whether the command has ended: another thread of the caller's, which does not block SIGCHLD, may get it instead."""
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
@@ -62,11 +64,11 @@ def run_command(command: Sequence[str], environment: dict[str, str], mask: set[i
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, children leave no status
     pid = os.posix_spawnp(command[0], command, environment, setsigmask=mask, setsigdef=IGNORED_BY_PYTHON)
     while True:
-        received = signal.sigwaitinfo({*PASSED_ON, signal.SIGCHLD})
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
             return 128 - code if code < 0 else code
+        received = signal.sigtimedwait({*PASSED_ON, signal.SIGCHLD}, LOOK_EVERY_S)
         # From a process, not from a terminal, which tells the command too.
-        if received.si_signo in PASSED_ON and received.si_code <= 0:
+        if received and received.si_signo in PASSED_ON and received.si_code <= 0:
             os.kill(pid, received.si_signo)

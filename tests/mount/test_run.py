@@ -54,6 +54,20 @@ def running(*arguments, **options) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
+def test_other_threads_may_get_the_signal():
+    """One that did not block SIGCHLD got it, and run() waited for ever: of 300 short commands, for one or more."""
+    code = """if True:
+        import signal, threading, time
+        from zipfs.run import PASSED_ON, blocked, run_command
+        for _ in range(4):
+            threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+        with blocked({*PASSED_ON, signal.SIGCHLD}) as mask:
+            for _ in range(300):
+                assert run_command(["true"], {"PATH": "/usr/bin:/bin"}, mask) == 0
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_the_command_reads_plain_files(driver, weights, tmp_path):
     assert run(weights, shell(f'cp "$ZIPFS_MOUNT/weights" {tmp_path}/copy'), driver=driver) == 0
     assert (tmp_path / "copy").read_bytes() == DATA
