@@ -159,9 +159,9 @@ def resize(name: str, step: int) -> None:
         os.ftruncate(fd, 0)
 
 
-def spoilt_payloads(payload: bytes, count: int, rng: np.random.Generator) -> Iterator[bytes]:
-    """A byte changed (every one once), then 2 to 4 changed, cut out, put in or moved."""
-    for at in range(len(payload)):
+def spoilt_payloads(payload: bytes, step: int, count: int, rng: np.random.Generator) -> Iterator[bytes]:
+    """A byte changed (every step-th once), then 2 to 4 changed, cut out, put in or moved."""
+    for at in range(int(rng.integers(step)), len(payload), step):
         yield payload[:at] + bytes([payload[at] ^ int(rng.integers(1, 256))]) + payload[at + 1 :]
     for _ in range(count):
         a, b = sorted(int(i) for i in rng.integers(len(payload), size=2))
@@ -182,7 +182,7 @@ def zstd_part(payload: bytes) -> bytes:
     return rest[: len(rest) - len(decompressor.unused_data)]
 
 
-def spoil_payload(count: int) -> None:
+def spoil_payload(step: int, count: int) -> None:
     """Damage under right checksums: C and the reference take and refuse the same payloads, and make the same bytes of
     what they take. Of a damaged zstd frame nothing but a named error or a clean end is asked, since versions of libzstd
     differ in what they let pass (1.5.4 and 1.5.7 do).
@@ -191,7 +191,7 @@ def spoil_payload(count: int) -> None:
     chunk = every_coding(rng)
     frame = zstd_part(chunk.payload)
     codec, taken = _native.Codec(16), 0
-    for payload in spoilt_payloads(chunk.payload, count, rng):
+    for payload in spoilt_payloads(chunk.payload, step, count, rng):
         out = bytearray(b"\xee") * len(chunk.plain)
         try:
             codec.decode(payload, 5, (len(payload), 1, _native.hash(payload, 5), 0), out)
@@ -212,7 +212,7 @@ def spoil_copies(count: int) -> None:
     """The same for a chunk with copies: whatever C makes of them, the reference does too, but for the names."""
     payload = copying().chunks[2].payload
     taken = 0
-    for spoilt in spoilt_payloads(payload, count, np.random.default_rng(SEED)):
+    for spoilt in spoilt_payloads(payload, 1, count, np.random.default_rng(SEED)):
         if not spoilt:
             continue
         data = copying(spoilt).seal()
@@ -301,7 +301,7 @@ def in_process(kernel: str, call: str) -> None:
         "resize('codings', 1)",
         "resize('chunks', 7)",
         "resize('pages', 7)",
-        "spoil_payload(200)",
+        "spoil_payload(5, 200)",
         "spoil_copies(100)",
         "spoil_states(1000)",
     ],
@@ -321,7 +321,7 @@ def test_damage(kernel, call):
         "flip_bytes('copying', 1, 20)",
         "resize('chunks', 1)",
         "resize('pages', 1)",
-        "spoil_payload(20_000)",
+        "spoil_payload(1, 20_000)",
         "spoil_copies(10_000)",
         "spoil_states(10_000)",
     ],

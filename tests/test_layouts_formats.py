@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import zipfs
+from zipfs import _native
 from zipfs.errors import UsageError
 from zipfs.layouts import Segment, detect, forced, gguf
 
@@ -29,11 +30,11 @@ def gguf_bytes(
     infos, values: bytes = b"", num_values: int = 0, version: int = 3, data: bytes = bytes(4096), order: str = "<"
 ) -> bytes:
     """A file with tensors (name, shape as ggml has it, type, offset)."""
-    head = b"GGUF" + struct.pack(f"{order}IQQ", version, len(infos), num_values) + values
+    head = bytearray(b"GGUF" + struct.pack(f"{order}IQQ", version, len(infos), num_values) + values)
     for name, shape, kind, offset in infos:
         head += struct.pack(f"{order}Q", len(name)) + name + struct.pack(f"{order}I{len(shape)}Q", len(shape), *shape)
         head += struct.pack(f"{order}IQ", kind, offset)
-    return head + bytes(-len(head) % 32) + data
+    return bytes(head) + bytes(-len(head) % 32) + data
 
 
 def text(value: bytes) -> bytes:
@@ -136,6 +137,11 @@ def test_every_dtype_of_numpy(dtype, name, version):
     (segment,) = detect_bytes(data)
     assert (segment.name, segment.dtype, segment.shape) == ("", name, (2, 3))
     assert held(data, segment) == array.tobytes()
+
+
+def test_the_dtype_without_a_name_is_bfloat16():
+    (segment,) = detect_bytes(npy_bytes(ELEMENTS.astype("f4").astype(ml_dtypes.bfloat16)))
+    assert (segment.dtype, segment.layout) == ("V2", _native.LAYOUTS["BF16"])
 
 
 def test_arrays_in_fortran_order():

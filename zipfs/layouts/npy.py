@@ -82,7 +82,7 @@ def _segment(pread: Pread, name: str, start: int, end: int) -> Segment:
 
 
 def _dtype_and_size(descr: re.Match, shape: tuple[int, ...]) -> tuple[str, int]:
-    """Ours, or numpy's own name of the dtype where its bytes have another order or no meaning (V2 of ml_dtypes)."""
+    """Ours, or numpy's own name of the dtype where its bytes have another order or no meaning."""
     code, width = (descr[2] + descr[3]).decode(), int(descr[3])
     if code in _DTYPES and (width == 1 or descr[1] != b">"):
         return _DTYPES[code], size_of(_DTYPES[code], shape)

@@ -44,12 +44,13 @@ DTYPES: dict[str, tuple[int, str]] = {
 MORE_DTYPES: dict[str, tuple[int, str]] = {
     "C32": (32, "F16"),
     "C128": (128, "F64"),
+    "V2": (16, "BF16"),  # what numpy writes for the bfloat16 of ml_dtypes, and for hardly anything else
     "I2": (2, "GUESS"),
     "U2": (2, "GUESS"),
     "I4": (4, "GUESS"),
     "U4": (4, "GUESS"),
 }
-"""Dtypes that only other formats have. Those in neither table (Q4_K of GGUF, V2 of numpy) are left to the guess."""
+"""Dtypes that only other formats have. Those in neither table (Q4_K of GGUF, V1 of numpy) are left to the guess."""
 
 
 class Segment(NamedTuple):
