@@ -174,6 +174,7 @@ def test_threads_do_not_matter(tmp_path, tied):
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_log2", [16, 18, 20])
 def test_other_chunk_sizes(rng, tmp_path, tied, chunk_log2):
     plain = write_safetensors(tmp_path / "model.safetensors", tied | {"more": tied["embed"]})

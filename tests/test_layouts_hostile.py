@@ -212,6 +212,7 @@ HOSTILE = [
     *("gguf: strings", "gguf: values", "gguf: tensors", "onnx: fields", "onnx: tensors", "onnx: dims", "onnx: deep"),
     *("zip: members", "zip: bomb", "npy: header"),
 ]
+SLOW = ("empty lists", "a long text as a key again and again", "gguf: strings", "gguf: tensors", "onnx: fields", "zip: members")
 
 PROGRAM = """
 import os, re, sys, time
@@ -228,7 +229,7 @@ print(time.process_time() - start, peak() - before >> 10)
 """
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in HOSTILE])
 def test_bounded_time_and_memory(tmp_path, kind):
     path = tmp_path / "file"
     path.write_bytes(hostile(kind))

@@ -328,6 +328,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(rng, tmp_path):
     plain = tmp_path / "sparse"
     with open(plain, "wb") as file:

@@ -2,11 +2,13 @@
 
 import time
 
+import pytest
 from mounts import bf16_bytes, drop_pages, eventually, put
 
 SIZE = 24 << 20
 
 
+@pytest.mark.slow
 def test_the_cache_is_given_back(mounted, source):
     """After one to two times idle_s, and it fills again."""
     data = bf16_bytes(1, SIZE)
@@ -22,6 +24,7 @@ def test_the_cache_is_given_back(mounted, source):
         assert eventually(lambda: mount.stats()["cache_bytes"] == 0, 4)
 
 
+@pytest.mark.slow
 def test_not_while_somebody_reads(mounted, source):
     put(source, "weights", bf16_bytes(1, SIZE))
     mount = mounted(source, options="idle_s=1,readahead_kb=128")

@@ -146,6 +146,7 @@ def test_the_present_version_is_read(passing, source):
     assert eventually(lambda: not (mount.path / "weights").exists())
 
 
+@pytest.mark.slow
 def test_the_budget_holds(passing, source):
     """The second file has no room beside the first, which was opened lately; the third is larger than all of it."""
     for i, size in enumerate([SIZE, SIZE, 2 * SIZE]):
@@ -172,6 +173,7 @@ def test_damage_stays_damage(passing, source):
     assert mount.report()["resident"]["files"] == 0
 
 
+@pytest.mark.slow
 def test_it_goes_when_the_kernel_wants_its_inodes_back(passing, source):
     put(source, "weights", bf16_bytes(10, SIZE))
     mount = passing(resident_size=64 << 20)

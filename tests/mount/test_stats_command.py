@@ -70,6 +70,7 @@ def test_the_command(read, capsys):
     assert lines[-1].endswith("total")
 
 
+@pytest.mark.slow
 def test_watching_ends_with_the_mount(driver, mounted, source):
     mount = mounted(source)
     command = [sys.executable, "-m", "zipfs", "stats", "--watch", "--json", mount.path]
