@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -449,10 +450,16 @@ def needs_root() -> None:
         pytest.skip("needs root, to make files of other users and file systems")
 
 
+def let_others_in(path: Path) -> None:
+    """To a folder of this test run."""
+    while path != Path(tempfile.gettempdir()):
+        path.chmod(0o755)
+        path = path.parent
+
+
 def test_files_of_other_users(tmp_path):
     needs_root()
-    for path in (tmp_path, *list(tmp_path.parents)[:2]):
-        os.chmod(path, 0o755)
+    let_others_in(tmp_path)
     tree = tmp_path / "tree"
     for name in ("mine", "theirs", "grouped"):
         put(tree / name, TEXT)
@@ -475,8 +482,7 @@ def test_files_of_other_users(tmp_path):
 
 def test_folders_that_must_not_be_written_to(tmp_path):
     needs_root()
-    for path in (tmp_path, *list(tmp_path.parents)[:2]):
-        os.chmod(path, 0o755)
+    let_others_in(tmp_path)
     for name in ("a/x", "b/x"):
         put(tmp_path / "tree" / name, TEXT, 0o444)
     subprocess.run(["chown", "-R", "65534:65534", tmp_path / "tree"], check=True)

@@ -267,7 +267,7 @@ def test_without_watchdog(src, monkeypatch, capsys):
         ("Unconfirmed 1.crdownload", True),
         ("sha256-" + "a" * 64 + "-partial-3", True),
         ("X.TMP", True),
-        (names.temporary_name("x"), True),
+        pytest.param(names.temporary_name("x"), True, id="temporary name"),
         ("sha256-" + "a" * 64, False),
         ("model.safetensors", False),
         ("part", False),
