@@ -1,6 +1,6 @@
-/* The threads that serve a session. As many as may be at work wait for requests, and no more: a reader's come several
- * at a time, each wakes a thread, and those that find the processors taken would only be in the way (O_DIRECT reads are
- * 1.5 times as fast as with ten on two cores). Spare ones take over while all of those wait for something else. */
+/* The threads that serve a session. About as many as may be at work wait for requests: a reader's come several at a
+ * time, each wakes a thread, and those that find the processors taken would only be in the way (O_DIRECT reads are 1.5
+ * times as fast as with ten on two cores). Spare ones take over while all of those wait for something else. */
 #ifndef ZIPFS_FUSE_THREADS_H
 #define ZIPFS_FUSE_THREADS_H
 
