@@ -87,7 +87,8 @@ def serve(
 ) -> None:
     """Mounts, serves and returns once unmounted. report: gives what the file zipfs.names.STATS holds, to which the
     session's own figures are added; `options` are those of mount(8); jobs: threads that are at work at one time, 0: one
-    per CPU and SPARE_READY; resident_size: bytes of memory for files that are kept whole. on_ready is called when requests are answered.
+    per CPU and SPARE_READY; resident_size: bytes of memory for files that are kept whole. on_ready is called when
+    requests are answered.
 
     For the main thread, which waits for signals while others serve. RuntimeError when libfuse cannot mount; it has
     said why on stderr. MountError when files cannot be kept whole here.
